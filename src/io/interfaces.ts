@@ -1,0 +1,100 @@
+/** What the kernel says of an interface, through `ip -json` (ip-link(8), ip-address(8)). */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { runTool } from '../base/command.js';
+import { BerthError } from '../base/errors.js';
+import { addon } from '../native/binding.js';
+import { parseIpv4 } from '../wire/address.js';
+
+export interface Interface {
+  name: string;
+  ifindex: number;
+  /** Lower case, `aa:bb:…`; empty for an interface that is not Ethernet. */
+  mac: string;
+  mtu: number;
+  up: boolean;
+  ethernet: boolean;
+  /** `tun`, `veth`, `bridge` …; empty for a physical one. */
+  kind: string;
+  /** The bridge or bond that it is a port of. */
+  master: string;
+  /** IPv4 addresses as numbers, and the lengths of their prefixes in the same order. */
+  addresses: number[];
+  prefixes: number[];
+}
+
+/** Changes come in groups; the network is read again when one is over. */
+const SETTLE_MS = 100;
+
+interface IpJson {
+  ifname?: string;
+  ifindex: number;
+  address?: string;
+  mtu: number;
+  flags: string[];
+  link_type: string;
+  master?: string;
+  linkinfo?: { info_kind?: string };
+  addr_info: { family: string; local: string; prefixlen: number }[];
+}
+
+/** The interface, in the named namespace if one is given; null where there is none of that name, or no such namespace. */
+export function findInterface(name: string, netns?: string): Interface | null {
+  let text: string;
+  try {
+    text = runTool('ip', [...(netns === undefined ? [] : ['-n', netns]), '-json', '-details', 'address', 'show', 'dev', name]);
+  } catch (error) {
+    if (error instanceof BerthError && error.code === 'ERR_TOOL' && /does not exist|Cannot open network namespace/.test(error.message)) return null;
+    throw error;
+  }
+  const found = (JSON.parse(text) as IpJson[]).find((one) => one.ifname === name);
+  if (found === undefined) return null;
+  const ipv4 = found.addr_info.filter((one) => one.family === 'inet' && parseIpv4(one.local) !== null);
+  return {
+    name,
+    ifindex: found.ifindex,
+    mac: found.link_type === 'ether' ? (found.address ?? '').toLowerCase() : '',
+    mtu: found.mtu,
+    up: found.flags.includes('UP'),
+    ethernet: found.link_type === 'ether',
+    kind: found.linkinfo?.info_kind ?? '',
+    master: found.master ?? '',
+    addresses: ipv4.map((one) => parseIpv4(one.local) ?? 0),
+    prefixes: ipv4.map((one) => one.prefixlen),
+  };
+}
+
+/** Names of the interfaces in this network namespace. */
+export function interfaceNames(): string[] {
+  return readFileSync('/proc/self/net/dev', 'utf8')
+    .split('\n')
+    .slice(2)
+    .map((line) => line.slice(0, line.indexOf(': ')).trim())
+    .filter((name) => name !== '');
+}
+
+/** The interface's index, 0 where there is none of that name: cheap enough to ask twice a second. */
+export function interfaceIndex(name: string): number {
+  return addon().interfaceIndex(name);
+}
+
+/** The default gateway that is reached through the interface; null where there is none. */
+export function defaultGateway(name: string): string | null {
+  const routes = JSON.parse(runTool('ip', ['-json', 'route', 'show', 'default', 'dev', name]) || '[]') as { gateway?: string }[];
+  return routes.find((route) => route.gateway !== undefined)?.gateway ?? null;
+}
+
+/** Calls `onChange` some time after each change of this namespace's addresses or routes (rtnetlink, through `ip monitor`). */
+export function watchNetwork(onChange: () => void): () => void {
+  const monitor = spawn('ip', ['monitor', 'address', 'route'], { stdio: ['ignore', 'pipe', 'ignore'] });
+  let timer: NodeJS.Timeout | undefined;
+  monitor.stdout.on('data', () => {
+    clearTimeout(timer);
+    timer = setTimeout(onChange, SETTLE_MS);
+  });
+  monitor.on('error', () => undefined); // a missing tool has been reported by the first use of it
+  return () => {
+    clearTimeout(timer);
+    monitor.kill();
+  };
+}

@@ -1,0 +1,110 @@
+/**
+ * Live ports: the addon's rings, taps and packet sockets as a source and sink of frames for one engine.
+ *
+ * Memory       received frames are borrowed until `forward` of the same batch. NIC frames lie in the kernel's ring,
+ *              link frames in the addon's slots, both seen without a copy.
+ * Thread       all calls from the thread that made it.
+ */
+import { addon, check, LINK_MEMORY, type NativePorts, OTHER_MEMORY, RING_MEMORY } from '../native/binding.js';
+import type { FrameSink, FrameSlots } from './frame-io.js';
+import { RING_BLOCK_BYTES, RING_SLOT_BYTES, RING_SLOTS } from './packet-io.js';
+
+/** Frames a turn: enough that the crossings cost nothing a frame, few enough that their headers stay in the cache. */
+export const LIVE_BATCH = 256;
+
+/** Empty looks before sleeping; design §5. */
+const LOOKS = 20;
+
+/** Called for a refused frame that should be answered; true if it was. */
+export type Answer = (slots: FrameSlots, frame: number, l3: number) => boolean;
+
+export class LivePorts implements FrameSink {
+  /** Filled by `wait`: ports with frames, WOKEN, or a port + FAILED. */
+  readonly ready: Int32Array;
+  private readonly slots: FrameSlots;
+  private readonly native: NativePorts;
+  private readonly views: Uint8Array[] = [];
+  private readonly answer: Answer;
+  private memory = LINK_MEMORY;
+
+  /** `slots` and `verdict` are the engine's arrays, which the addon reads and writes. */
+  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, answer: Answer) {
+    const { offset, length, wireLength, seconds, nanoseconds, capacity } = slots;
+    this.slots = slots;
+    this.ready = new Int32Array(capacity);
+    this.native = new (addon().Ports)(offset, length, wireLength, seconds, nanoseconds, verdict, this.ready, maxPorts);
+    this.views[LINK_MEMORY] = new Uint8Array(this.native.memory(LINK_MEMORY));
+    this.answer = answer;
+  }
+
+  /** `fd`: an event that ends `wait`; stays the caller's. */
+  attachEvent(fd: number): void {
+    check(this.native.attachEvent(fd), 'watching the wake-up event');
+  }
+
+  /** Takes over the NIC's socket as port 0. */
+  attachRing(fd: number): void {
+    check(this.native.attachRing(fd, RING_SLOTS, RING_SLOT_BYTES, RING_BLOCK_BYTES), 'mapping the packet ring');
+    this.views[RING_MEMORY] = new Uint8Array(this.native.memory(RING_MEMORY));
+  }
+
+  /** Shows frames that somebody else puts into `bytes` (the `cap` back end); they are forwarded like any other. */
+  attachMemory(bytes: Uint8Array): void {
+    this.native.setOtherMemory(bytes);
+    this.views[OTHER_MEMORY] = bytes;
+  }
+
+  /** Takes over the descriptor of link `port - 1`; false, with the descriptor closed, if it cannot be watched. */
+  attachLink(port: number, fd: number, isSocket: boolean): boolean {
+    if (this.native.attachLink(port, fd, isSocket) >= 0) return true;
+    addon().closeFd(fd);
+    return false;
+  }
+
+  detach(port: number, keepTap: boolean): void {
+    check(this.native.detach(port, keepTap), `detaching port ${port}`);
+  }
+
+  /** Sleeps until something is ready; returns how many entries of `ready` are valid. */
+  wait(timeoutMs: number): number {
+    return check(this.native.wait(timeoutMs, LOOKS), 'waiting for frames');
+  }
+
+  receiveRing(): number {
+    this.slots.count = this.native.receiveRing();
+    return this.lend(RING_MEMORY);
+  }
+
+  receiveLink(port: number): number {
+    this.slots.count = this.native.receiveLink(port);
+    return this.lend(LINK_MEMORY);
+  }
+
+  /** The slots have been filled with frames in the attached memory. */
+  receivedElsewhere(): void {
+    this.lend(OTHER_MEMORY);
+  }
+
+  forward(slots: FrameSlots): number {
+    return this.native.forward(this.memory, slots.count);
+  }
+
+  copy(slots: FrameSlots, frame: number, port: number): number {
+    return this.native.sendOne(this.memory, port, slots.offset[frame], slots.length[frame]);
+  }
+
+  reject(slots: FrameSlots, frame: number, l3: number): boolean {
+    return this.answer(slots, frame, l3);
+  }
+
+  /** Closes every descriptor and unmaps the ring; nothing may be called afterwards. */
+  close(): void {
+    this.native.close(...this.views.slice(0, OTHER_MEMORY).map((view) => view.buffer as ArrayBuffer));
+  }
+
+  private lend(memory: number): number {
+    this.memory = memory;
+    this.slots.lend(this.views[memory]);
+    return this.slots.count;
+  }
+}

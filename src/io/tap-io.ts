@@ -1,0 +1,87 @@
+/**
+ * Taps that Berth creates for sandbox guests: a tap in a network namespace, read and written by its descriptor.
+ *
+ * A new tap is made in the daemon's own namespace, dressed (MAC, MTU) and moved: its descriptor then does not keep the
+ * guest's namespace alive. After a crash it is still there, persistent, with the guest's address and routes; then it is
+ * taken over where it is. Sources: Documentation/networking/tuntap.rst, netns(7).
+ */
+import { closeSync, openSync } from 'node:fs';
+import { runTool } from '../base/command.js';
+import { BerthError, ConfigError } from '../base/errors.js';
+import { addon, check, errnoName } from '../native/binding.js';
+import { findInterface } from './interfaces.js';
+
+export const NETNS_FOLDER = '/run/netns';
+
+export interface TapPlace {
+  netns: string;
+  name: string;
+}
+
+export interface TapDress {
+  mac: string;
+  mtu: number;
+  /** Checksum and segmentation offload: on with the packet back end, off with `cap`, which cannot carry it. */
+  offloads: boolean;
+}
+
+/** Opens the tap, making it if it is not there. Returns its descriptor, which is the caller's; the tap outlives it. */
+export function openGuestTap(place: TapPlace, dress: TapDress): number {
+  const existing = findInterface(place.name, place.netns);
+  if (existing === null) return createTap(place, dress);
+  if (existing.kind !== 'tun') {
+    throw new ConfigError('ERR_LINK_TAKEN', `${place.name} in namespace ${place.netns} exists and is not a tap; choose another name`);
+  }
+  if (existing.mac !== dress.mac) {
+    throw new ConfigError(
+      'ERR_GUEST_MAC',
+      `${place.name} in namespace ${place.netns} has MAC ${existing.mac}, the NIC has ${dress.mac}; a guest that shares the address must have the NIC's MAC`,
+    );
+  }
+  const netns = openSync(`${NETNS_FOLDER}/${place.netns}`, 'r');
+  try {
+    const fd = addon().openTap(place.name, netns, dress.offloads);
+    if (fd < 0 && errnoName(fd) === 'EBUSY') {
+      throw new ConfigError('ERR_LINK_TAKEN', `tap ${place.name} in namespace ${place.netns} is in use by another program; end it or choose another name`);
+    }
+    check(fd, `taking over tap ${place.name} in namespace ${place.netns}`);
+    finish(fd, place, dress);
+    return fd;
+  } finally {
+    closeSync(netns);
+  }
+}
+
+let made = 0;
+
+function createTap(place: TapPlace, dress: TapDress): number {
+  const temporary = `bt${process.pid % 1e7}x${made++ % 1000}`;
+  const fd = check(addon().openTap(temporary, -1, dress.offloads), `making a tap for namespace ${place.netns}`);
+  try {
+    // No IPv6 chatter from the host in the moment before it moves.
+    runTool('ip', ['link', 'set', 'dev', temporary, 'addrgenmode', 'none']);
+    runTool('ip', ['link', 'set', 'dev', temporary, 'netns', place.netns, 'name', place.name]);
+    finish(fd, place, dress);
+    return fd;
+  } catch (error) {
+    addon().closeFd(fd); // not persistent yet: the tap goes with it
+    throw error;
+  }
+}
+
+function finish(fd: number, place: TapPlace, dress: TapDress): void {
+  runTool('ip', ['-n', place.netns, 'link', 'set', 'dev', place.name, 'address', dress.mac, 'mtu', String(dress.mtu), 'up']);
+  check(addon().setTapPersistent(fd, true), `keeping tap ${place.name}`);
+}
+
+/** Removes a tap left behind by a daemon that was killed; true if there was one. */
+export function removeGuestTap(place: TapPlace): boolean {
+  const existing = findInterface(place.name, place.netns);
+  if (existing?.kind !== 'tun') return false;
+  try {
+    runTool('ip', ['-n', place.netns, 'link', 'del', 'dev', place.name]);
+  } catch (cause) {
+    throw new BerthError('ERR_CLEAN', `tap ${place.name} in namespace ${place.netns} cannot be removed`, { cause });
+  }
+  return true;
+}

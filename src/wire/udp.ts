@@ -1,0 +1,2 @@
+/** UDP (RFC 768). */
+export const UDP_HEADER_BYTES = 8;
