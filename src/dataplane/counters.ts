@@ -1,0 +1,183 @@
+/**
+ * Counters in shared memory: written by the engine's thread alone, read by anyone at any time without stopping it.
+ *
+ *     ┌──────────────────────────────────────────────────────┬──────────────┬─────────────────────┐
+ *     │ 2 directions × 3 verdicts × 32 reasons × (frames,    │ 8 specials   │ links × 8           │
+ *     │ bytes)                                               │              │                     │
+ *     └──────────────────────────────────────────────────────┴──────────────┴─────────────────────┘
+ *
+ * Unit         frames and bytes on the wire; a super-frame (segmentation offload) counts as one frame.
+ * Type         64-bit floats: exact to 2^53, aligned, so a reader never sees half of one.
+ */
+import {
+  DISCARD,
+  type FrameBatch,
+  LINK_DOWN,
+  LINK_FULL,
+  PASS,
+  REASONS,
+  type Reason,
+  TO_NIC,
+  TOO_LONG,
+} from './frame-batch.js';
+import { LOST, LOST_DOWN, LOST_FULL } from '../io/frame-io.js';
+
+export const INGRESS = 0;
+export const EGRESS = 1;
+export type Direction = typeof INGRESS | typeof EGRESS;
+
+const MAX_REASONS = 32;
+const DISCARDED_CLASS = 1;
+const PASSED_CLASS = 2;
+const CLASS_WORDS = MAX_REASONS * 2;
+const DIRECTION_WORDS = 3 * CLASS_WORDS;
+const SPECIALS = 2 * DIRECTION_WORDS;
+const KERNEL_DROPS = SPECIALS;
+const ANSWERS = SPECIALS + 1;
+const UNMADE = SPECIALS + 2;
+const LINKS = SPECIALS + 8;
+const LINK_WORDS = 8;
+const IN_FRAMES = 0;
+const IN_BYTES = 1;
+const OUT_FRAMES = 2;
+const COPIES = 4;
+const IN_LOST = 5;
+const OUT_REFUSED = 6;
+
+export interface Tally {
+  frames: number;
+  bytes: number;
+}
+
+export interface GuestTally {
+  ingress: Tally;
+  egress: Tally;
+  /** Copies of ARP replies. */
+  copies: number;
+  /** Ingress frames that its link did not take. */
+  lost: number;
+  /** Egress frames that were not its to send, or could not be sent. */
+  refused: number;
+}
+
+/** What `read` gives; reasons that never happened are left out. */
+export interface CounterSnapshot {
+  ingress: { forwarded: Tally; discarded: Partial<Record<Reason, Tally>>; passed: Partial<Record<Reason | 'no-reason', Tally>> };
+  egress: { forwarded: Tally; discarded: Partial<Record<Reason, Tally>> };
+  /** Frames that the kernel dropped because the ring was full (back end `cap`: that either of its rings did not take). */
+  kernelDrops: number;
+  /** Resets and port-unreachables sent (policy `reject`). */
+  answers: number;
+  /** Copies of ARP replies and answers that were not made: more in one batch than the list of them holds. */
+  unmade: number;
+  guests: GuestTally[];
+}
+
+export class Counters {
+  readonly buffer: SharedArrayBuffer;
+  private readonly values: Float64Array;
+
+  /** New counters for `links` links, or a view of existing ones. */
+  constructor(from: number | SharedArrayBuffer) {
+    this.buffer = typeof from === 'number' ? new SharedArrayBuffer((LINKS + from * LINK_WORDS) * 8) : from;
+    this.values = new Float64Array(this.buffer);
+  }
+
+  /** Counts a batch after it was forwarded; `link` is the source of an egress batch, ignored for ingress. */
+  count(batch: FrameBatch, direction: Direction, link: number): void {
+    const { values } = this;
+    const { verdict, reason } = batch;
+    const { wireLength, count } = batch.slots;
+    const base = direction * DIRECTION_WORDS;
+    const sender = LINKS + link * LINK_WORDS;
+
+    for (let i = 0; i < count; i++) {
+      const bytes = wireLength[i];
+      let decided = verdict[i];
+      let why = reason[i];
+      if (decided >= TO_NIC) {
+        values[base] += 1;
+        values[base + 1] += bytes;
+        const at = direction === INGRESS ? LINKS + (decided - 1) * LINK_WORDS : sender + OUT_FRAMES;
+        values[at + IN_FRAMES] += 1;
+        values[at + IN_BYTES] += bytes;
+        continue;
+      }
+      if (decided <= LOST) {
+        why = lostReason(decided);
+        if (direction === INGRESS) values[LINKS + (lostPort(decided) - 1) * LINK_WORDS + IN_LOST] += 1;
+        decided = DISCARD;
+      }
+      if (direction === EGRESS) values[sender + OUT_REFUSED] += 1;
+      const at = base + (decided === PASS ? PASSED_CLASS : DISCARDED_CLASS) * CLASS_WORDS + why * 2;
+      values[at] += 1;
+      values[at + 1] += bytes;
+    }
+  }
+
+  countCopy(port: number): void {
+    this.values[LINKS + (port - 1) * LINK_WORDS + COPIES] += 1;
+  }
+
+  countAnswer(): void {
+    this.values[ANSWERS] += 1;
+  }
+
+  countUnmade(extras: number): void {
+    this.values[UNMADE] += extras;
+  }
+
+  /** The one counter that the daemon's main thread writes. */
+  addKernelDrops(frames: number): void {
+    this.values[KERNEL_DROPS] += frames;
+  }
+
+  read(): CounterSnapshot {
+    const guests: GuestTally[] = [];
+    for (let at = LINKS; at < this.values.length; at += LINK_WORDS) {
+      guests.push({
+        ingress: this.tally(at + IN_FRAMES),
+        egress: this.tally(at + OUT_FRAMES),
+        copies: this.values[at + COPIES],
+        lost: this.values[at + IN_LOST],
+        refused: this.values[at + OUT_REFUSED],
+      });
+    }
+    return {
+      ingress: {
+        forwarded: this.tally(0),
+        discarded: this.reasons(INGRESS, DISCARDED_CLASS),
+        passed: this.reasons(INGRESS, PASSED_CLASS),
+      },
+      egress: { forwarded: this.tally(DIRECTION_WORDS), discarded: this.reasons(EGRESS, DISCARDED_CLASS) },
+      kernelDrops: this.values[KERNEL_DROPS],
+      answers: this.values[ANSWERS],
+      unmade: this.values[UNMADE],
+      guests,
+    };
+  }
+
+  private tally(at: number): Tally {
+    return { frames: this.values[at], bytes: this.values[at + 1] };
+  }
+
+  private reasons(direction: Direction, verdictClass: number): Partial<Record<Reason, Tally>> {
+    const base = direction * DIRECTION_WORDS + verdictClass * CLASS_WORDS;
+    const found: Record<string, Tally> = {};
+    REASONS.forEach((name, code) => {
+      const tally = this.tally(base + code * 2);
+      if (tally.frames > 0) found[name === '' ? 'no-reason' : name] = tally;
+    });
+    return found;
+  }
+}
+
+/** The port that a frame was lost on its way to; `code` as in FrameSink.forward. */
+function lostPort(code: number): number {
+  return (LOST - code) >> 2;
+}
+
+function lostReason(code: number): number {
+  const why = (LOST - code) & 3;
+  return why === LOST_DOWN ? LINK_DOWN : why === LOST_FULL ? LINK_FULL : TOO_LONG;
+}

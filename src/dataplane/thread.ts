@@ -1,0 +1,77 @@
+/**
+ * The engine's thread seen from the daemon: starts the worker, sends it commands, tells what it reports.
+ *
+ * Order        a command is posted first and the event signalled after, so that a woken worker always finds it.
+ * Ownership    descriptors given in commands belong to the worker from then on.
+ */
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import type { Command, Report, WorkerStart } from './worker-protocol.js';
+import { BerthError } from '../base/errors.js';
+import { addon, check } from '../native/binding.js';
+
+export interface EngineReports {
+  adopted(generation: number): void;
+  failed(port: number, serial: number): void;
+  reject(packet: Uint8Array): void;
+  capSend(): void;
+  /** The worker ended although nobody stopped it. */
+  died(error: Error): void;
+}
+
+export class EngineThread {
+  private readonly worker: Worker;
+  private readonly eventFd: number;
+  private readonly ended: Promise<unknown>;
+  private stopping = false;
+
+  private constructor(worker: Worker, eventFd: number) {
+    this.worker = worker;
+    this.eventFd = eventFd;
+    this.ended = new Promise((resolve) => worker.once('exit', resolve));
+  }
+
+  /** Starts the worker and waits until it serves its ports. */
+  static async start(start: Omit<WorkerStart, 'eventFd'>, reports: EngineReports): Promise<EngineThread> {
+    const eventFd = check(addon().openEvent(), 'making a wake-up event');
+    const workerData: WorkerStart = { ...start, eventFd };
+    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
+    const thread = new EngineThread(worker, eventFd);
+    try {
+      await once(worker, 'message');
+    } catch (error) {
+      addon().closeFd(eventFd);
+      throw error;
+    }
+    worker.on('message', (report: Report) => {
+      if (report.type === 'adopted') reports.adopted(report.generation);
+      else if (report.type === 'failed') reports.failed(report.port, report.serial);
+      else if (report.type === 'reject') reports.reject(report.packet);
+      else if (report.type === 'cap-send') reports.capSend();
+    });
+    worker.on('error', (error) => {
+      reports.died(error);
+    });
+    worker.on('exit', (code) => {
+      if (!thread.stopping) reports.died(new BerthError('ERR_ENGINE', `the engine's thread ended with code ${code}`));
+    });
+    return thread;
+  }
+
+  send(command: Command): void {
+    this.worker.postMessage(command);
+    this.wake();
+  }
+
+  wake(): void {
+    check(addon().signalEvent(this.eventFd), 'waking the engine');
+  }
+
+  /** Ends the worker, if it has not ended by itself: its sockets close, promiscuous mode ends; taps disappear unless kept. */
+  async stop(keepTaps: boolean): Promise<void> {
+    this.stopping = true;
+    this.send({ type: 'stop', keepTaps });
+    await this.ended;
+    addon().closeFd(this.eventFd);
+  }
+}

@@ -1,0 +1,38 @@
+/** What the daemon (main thread) and the engine's worker say to each other. Plain data; descriptors are numbers. */
+import type { CapRingBuffers } from '../io/cap-ring.js';
+
+/** Handed over when the worker starts. */
+export interface WorkerStart {
+  table: SharedArrayBuffer;
+  counters: SharedArrayBuffer;
+  /** Link indices by address index, for ARP and echo. */
+  guests: (number[] | undefined)[];
+  /** An eventfd: signalled after each command. */
+  eventFd: number;
+  nic: { backend: 'packet'; fd: number } | { backend: 'cap'; ring: CapRingBuffers };
+  /** Six bytes. */
+  mac: Uint8Array;
+  rejecting: boolean;
+  /** Answers a second at most. */
+  rejectRate: number;
+  maxPorts: number;
+}
+
+export type Command =
+  /** `serial` comes back in a report that this very attachment has failed. */
+  | { type: 'attach'; port: number; fd: number; isSocket: boolean; serial: number }
+  | { type: 'detach'; port: number }
+  | { type: 'table'; buffer: SharedArrayBuffer; generation: number; guests: (number[] | undefined)[] }
+  /** Close everything and end. keepTaps: leave guest taps for the next daemon. */
+  | { type: 'stop'; keepTaps: boolean };
+
+export type Report =
+  | { type: 'ready' }
+  /** The worker is in this buffer and in no older one. */
+  | { type: 'adopted'; generation: number }
+  /** The port's descriptor failed; links are detached and must be attached anew. */
+  | { type: 'failed'; port: number; serial: number }
+  /** A complete IPv4 packet to send from the host (policy `reject`). */
+  | { type: 'reject'; packet: Uint8Array }
+  /** Frames wait in the `cap` ring to be sent. */
+  | { type: 'cap-send' };

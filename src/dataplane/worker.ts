@@ -1,0 +1,146 @@
+/**
+ * The engine's thread: waits for ports, runs a turn for each that has frames, takes commands in between.
+ *
+ * Loop         wait (native, sleeps) → for each ready port: receive a batch, engine turn. Commands arrive as messages and
+ *              are taken when the event is signalled or the steering table says that a newer one is there.
+ * Memory       nothing is allocated for a frame. A refused frame that is answered is copied into a message, at most
+ *              `rejectRate` a second.
+ * Ends         by the command `stop`; everything it holds is closed then.
+ */
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { Counters } from './counters.js';
+import { Engine } from './engine.js';
+import { stationOf } from './parse.js';
+import type { Command, Report, WorkerStart } from './worker-protocol.js';
+import { TokenBucket } from '../base/rate-limit.js';
+import { CapRing } from '../io/cap-ring.js';
+import { CapSink } from '../io/cap-sink.js';
+import { FrameSlots, NIC_PORT } from '../io/frame-io.js';
+import { LIVE_BATCH, LivePorts } from '../io/live-ports.js';
+import { FAILED, WOKEN } from '../native/binding.js';
+import { SteeringTable } from '../steering/table.js';
+import { mayReject, type Offender, rejection } from '../wire/reject.js';
+
+/** A sleeping engine looks up at least this often. */
+const SLEEP_MS = 1000;
+
+class EngineLoop {
+  private readonly slots = new FrameSlots(LIVE_BATCH);
+  private readonly engine: Engine;
+  private readonly ports: LivePorts;
+  private readonly cap: CapSink | null = null;
+  private readonly bucket: TokenBucket;
+  private readonly parent: MessagePort;
+  private readonly maxPorts: number;
+  /** Of the attachment that each port has, or had last. */
+  private readonly serials: number[] = [];
+  private running = true;
+  private keepTaps = false;
+
+  constructor(start: WorkerStart, parent: MessagePort) {
+    this.parent = parent;
+    this.maxPorts = start.maxPorts;
+    this.engine = new Engine({
+      slots: this.slots,
+      table: new SteeringTable(start.table),
+      counters: new Counters(start.counters),
+      station: stationOf(start.mac),
+      rejecting: start.rejecting,
+    });
+    this.engine.memory.guests = start.guests;
+    // A tenth at once and the rest as time goes by: never more than the rate in any one second.
+    const burst = Math.max(1, start.rejectRate / 10);
+    this.bucket = new TokenBucket(start.rejectRate - Math.min(burst, start.rejectRate / 10), burst, performance.now());
+    this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, (slots, frame, l3) => this.answer(slots, frame, l3));
+    this.ports.attachEvent(start.eventFd);
+    if (start.nic.backend === 'packet') {
+      this.ports.attachRing(start.nic.fd);
+    } else {
+      const { received, toSend } = start.nic.ring;
+      this.cap = new CapSink(this.ports, new CapRing(received), new CapRing(toSend), () => this.report({ type: 'cap-send' }));
+    }
+  }
+
+  run(): void {
+    this.report({ type: 'ready' });
+    while (this.running) {
+      if (this.engine.table.superseded) this.takeCommands();
+      const found = this.ports.wait(SLEEP_MS);
+      for (let n = 0; n < found && this.running; n++) this.serve(this.ports.ready[n]);
+    }
+    for (let port = 0; port < this.maxPorts; port++) this.ports.detach(port, this.keepTaps);
+    this.ports.close();
+  }
+
+  private serve(event: number): void {
+    const { engine, ports, cap } = this;
+    if (event === WOKEN) {
+      this.takeCommands();
+      if (cap !== null) while (cap.receive(this.slots)) engine.ingress(cap);
+    } else if (event >= FAILED) {
+      this.fail(event - FAILED);
+    } else if (event === NIC_PORT) {
+      if (ports.receiveRing() > 0) engine.ingress(ports);
+    } else if (ports.receiveLink(event) > 0) {
+      cap?.beginEgress();
+      engine.egress(event - 1, cap ?? ports);
+    }
+  }
+
+  private fail(port: number): void {
+    if (port !== NIC_PORT) this.ports.detach(port, true);
+    this.report({ type: 'failed', port, serial: this.serials[port] ?? 0 });
+  }
+
+  private takeCommands(): void {
+    for (;;) {
+      const message = receiveMessageOnPort(this.parent) as { message: Command } | undefined;
+      if (message === undefined) return;
+      this.obey(message.message);
+    }
+  }
+
+  private obey(command: Command): void {
+    switch (command.type) {
+      case 'attach':
+        this.ports.detach(command.port, true);
+        this.serials[command.port] = command.serial;
+        if (!this.ports.attachLink(command.port, command.fd, command.isSocket)) this.fail(command.port);
+        break;
+      case 'detach':
+        this.ports.detach(command.port, true);
+        break;
+      case 'table':
+        this.engine.table = new SteeringTable(command.buffer);
+        this.engine.memory.guests = command.guests;
+        this.report({ type: 'adopted', generation: command.generation });
+        break;
+      case 'stop':
+        this.keepTaps = command.keepTaps;
+        this.running = false;
+        break;
+    }
+  }
+
+  /** Has the main thread send the refusal, if one is allowed and the rate is not used up. */
+  private answer(slots: FrameSlots, frame: number, l3: number): boolean {
+    const offender: Offender = {
+      bytes: slots.bytes,
+      frameOffset: slots.offset[frame],
+      packetOffset: l3,
+      captured: slots.offset[frame] + slots.length[frame] - l3,
+      totalLength: slots.view.getUint16(l3 + 2),
+    };
+    if (!mayReject(offender) || !this.bucket.take(performance.now())) return false;
+    const packet = rejection(offender);
+    if (packet === null) return false;
+    this.report({ type: 'reject', packet });
+    return true;
+  }
+
+  private report(report: Report): void {
+    this.parent.postMessage(report);
+  }
+}
+
+if (parentPort !== null) new EngineLoop(workerData as WorkerStart, parentPort).run();

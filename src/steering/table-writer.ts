@@ -1,0 +1,266 @@
+/**
+ * Steering table, writer side: the only code that inserts, removes and grows. One writer a table.
+ *
+ * Costs        a change of state is one atomic store (or compare-and-swap, so that an indication by the data plane
+ *              is not overwritten); inserts and removals happen only when leases change.
+ * Growing      when more than half of the slots hold a key, the live entries are copied into a new buffer:
+ *
+ *                  old: ──── written ────────┬─ superseded ─┬─ last reader left: merge, forget
+ *                  new:      copy ─ publish ─┴─ written ────┴──────────────────────────────────
+ *
+ *              While readers are still in the old buffer every change goes to both. What the data plane swapped in
+ *              the old one meanwhile (D7) is carried over when the last reader has left it.
+ * Ownership    the buffers belong to everyone who holds them; the writer holds every buffer that a reader may be in.
+ */
+import {
+  ACTIVE,
+  ADDRESS_INDEX_MASK,
+  ADDRESS_WHOLE,
+  H_ADDRESS_CAPACITY,
+  H_ADDRESSES,
+  H_IMPLIED,
+  H_KEYS,
+  H_SUPERSEDED,
+  HEADER_WORDS,
+  IMPLICIT,
+  keyOf,
+  LINK_SHIFT,
+  MAX_ADDRESSES,
+  MAY_IMPLY,
+  type Proto,
+  STATE_FREE,
+  STATE_IN_USE,
+  STATE_LEASED,
+  STATE_MASK,
+  STATE_QUARANTINED,
+  wildcardKey,
+} from './table-layout.js';
+import { createTable, forEachLive, insertAddress, markWhole, powerOfTwo, putInto } from './table-writer-memory.js';
+import { MISS, probe, type SteeringTable } from './table.js';
+import { BerthError } from '../base/errors.js';
+
+/** Hands a new buffer to every reader; each answers with `TableWriter.adopted(reader, generation)`. */
+export type Publish = (buffer: SharedArrayBuffer, generation: number) => void;
+
+export interface TableWriterOptions {
+  /** Endpoints expected; the table grows by itself past them. */
+  endpoints?: number;
+  addresses?: number;
+  publish?: Publish;
+}
+
+export class TableWriter {
+  private table: SteeringTable;
+  /** Older buffers that some reader may still be in, with the readers that have not left. */
+  private retiring: { table: SteeringTable; readers: Set<number> }[] = [];
+  private readonly readers = new Set<number>();
+  private readonly publish: Publish;
+  private readonly leastSlots: number;
+  private live = 0;
+
+  constructor(options: TableWriterOptions = {}) {
+    this.publish = options.publish ?? (() => undefined);
+    this.leastSlots = powerOfTwo(2 * (options.endpoints ?? 1024));
+    this.table = createTable(powerOfTwo(2 * (options.addresses ?? 8)), this.leastSlots, 1);
+  }
+
+  /** The buffer that a new reader starts from. */
+  get buffer(): SharedArrayBuffer {
+    return this.table.words.buffer as SharedArrayBuffer;
+  }
+
+  get generation(): number {
+    return this.table.generation;
+  }
+
+  /** Endpoints that are leased, in use or quarantined (a wildcard counts as one). */
+  get endpoints(): number {
+    return this.live;
+  }
+
+  /** A reader that will be told of new buffers. It starts in `buffer`. */
+  addReader(reader: number): void {
+    this.readers.add(reader);
+  }
+
+  removeReader(reader: number): void {
+    this.readers.delete(reader);
+    for (const old of this.retiring) old.readers.delete(reader);
+    this.forgetLeft();
+  }
+
+  /** `reader` has left every buffer older than `generation`. */
+  adopted(reader: number, generation: number): void {
+    for (const old of this.retiring) if (old.table.generation < generation) old.readers.delete(reader);
+    this.forgetLeft();
+  }
+
+  /** Makes `address` one of ours and returns its index (1 …). Addresses are never taken out again. */
+  addAddress(address: number): number {
+    const known = this.table.address(address) & ADDRESS_INDEX_MASK;
+    if (known !== 0) return known;
+    const { words } = this.table;
+    const index = words[H_ADDRESSES] + 1;
+    if (index > MAX_ADDRESSES) {
+      throw new BerthError('ERR_TABLE_FULL', `the steering table holds ${MAX_ADDRESSES} addresses; lease fewer, or run a daemon a NIC`);
+    }
+    if (2 * index > words[H_ADDRESS_CAPACITY]) this.rebuild(2 * index);
+    for (const table of this.writable()) insertAddress(table, address, index);
+    return index;
+  }
+
+  /** Sets aside the endpoint for `link`. `mayImply`: the guest's own frame may indicate its use (D7). */
+  lease(address: number, proto: Proto, port: number, link: number, mayImply: boolean): void {
+    if (port === 0) throw new BerthError('ERR_PORT_SET', 'port 0 cannot be leased: it stands for a whole address');
+    this.put(keyOf(this.addAddress(address), proto, port), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
+  }
+
+  /** Sets aside the whole `address` for `link`: every port of it that has no entry of its own. */
+  leaseWhole(address: number, link: number, mayImply: boolean): void {
+    const index = this.addAddress(address);
+    for (const table of this.writable()) markWhole(table, address);
+    this.put(wildcardKey(index), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
+  }
+
+  /** Leased → in use, one atomic store; also confirms an implicit use. False if it is not leased, or in quarantine. */
+  use(address: number, proto: Proto, port: number): boolean {
+    return this.change(this.keyAt(address, proto, port), STATE_IN_USE);
+  }
+
+  useWhole(address: number): boolean {
+    return this.change(this.keyAt(address, 0, 0), STATE_IN_USE);
+  }
+
+  /** In use → leased. False if nothing is leased there, or it is in quarantine. */
+  endUse(address: number, proto: Proto, port: number): boolean {
+    return this.change(this.keyAt(address, proto, port), STATE_LEASED);
+  }
+
+  quarantine(address: number, proto: Proto, port: number): boolean {
+    return this.change(this.keyAt(address, proto, port), STATE_QUARANTINED);
+  }
+
+  /** The endpoint belongs to nobody again; its slot stays for the next lease of the same endpoint. */
+  release(address: number, proto: Proto, port: number): boolean {
+    const key = this.keyAt(address, proto, port);
+    const freed = this.change(key, STATE_FREE);
+    if (freed) this.live--;
+    return freed;
+  }
+
+  /**
+   * Ends implicit uses of `proto` that saw no frame since the last call: call it once an idle time-out.
+   * Returns how many ended.
+   */
+  sweepIdle(proto: Proto): number {
+    let ended = 0;
+    const { words, base, mask } = this.table;
+    for (let at = base; at <= base + 2 * mask; at += 2) {
+      const key = words[at];
+      const value = words[at + 1];
+      if (key === 0 || (value & IMPLICIT) === 0 || ((key >>> 16) & 1) !== proto) continue;
+      const next = (value & ACTIVE) !== 0 ? value & ~ACTIVE : (value & ~(STATE_MASK | IMPLICIT)) | STATE_LEASED;
+      if (Atomics.compareExchange(words, at + 1, value, next >>> 0) === value && (value & ACTIVE) === 0) ended++;
+    }
+    if (ended > 0) Atomics.store(words, H_IMPLIED, 1);
+    return ended;
+  }
+
+  /** Whether implicit uses may have begun or ended since the last call. */
+  takeImplied(): boolean {
+    return Atomics.exchange(this.table.words, H_IMPLIED, 0) !== 0;
+  }
+
+  /** Visits every implicit use, with the link that it is of. */
+  forEachImplicit(visit: (address: number, proto: Proto, port: number, link: number) => void): void {
+    const { words, base } = this.table;
+    const addresses: number[] = [];
+    for (let at = HEADER_WORDS; at < base; at += 2) addresses[words[at + 1] & ADDRESS_INDEX_MASK] = words[at];
+    forEachLive(this.table, (key, value) => {
+      if ((value & IMPLICIT) !== 0) visit(addresses[key >>> 17], ((key >>> 16) & 1) as Proto, key & 0xffff, value >>> LINK_SHIFT);
+    });
+  }
+
+  /** Leased → in use, as if the guest's own frame had done it; port 0 is the wildcard. False unless it is leased to `link`, and may. */
+  imply(address: number, proto: Proto, port: number, link: number): boolean {
+    const { words, base, mask, shift } = this.table;
+    const at = probe(words, base, mask, shift, this.keyAt(address, proto, port));
+    const leased = (STATE_LEASED | MAY_IMPLY | (link << LINK_SHIFT)) >>> 0;
+    return at !== MISS && Atomics.compareExchange(words, at, leased, (leased & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE) === leased;
+  }
+
+  private keyAt(address: number, proto: Proto, port: number): number {
+    const index = this.table.address(address) & ADDRESS_INDEX_MASK;
+    return index === 0 ? 0 : keyOf(index, proto, port);
+  }
+
+  private *writable(): Generator<SteeringTable> {
+    yield this.table;
+    for (const old of this.retiring) yield old.table;
+  }
+
+  private put(key: number, value: number): void {
+    const before = probe(this.table.words, this.table.base, this.table.mask, this.table.shift, key);
+    if (before === MISS && 2 * (this.table.words[H_KEYS] + 1) > this.table.mask + 1) this.rebuild(0);
+    if (before === MISS || (this.table.words[before] & STATE_MASK) === STATE_FREE) this.live++;
+    for (const table of this.writable()) putInto(table, key, value);
+  }
+
+  /** Moves the entry to `state`, keeping link and policy; a swap by the data plane meanwhile is seen, not overwritten. */
+  private change(key: number, state: number): boolean {
+    if (key === 0) return false;
+    let changed = false;
+    for (const { words, base, mask, shift } of this.writable()) {
+      const at = probe(words, base, mask, shift, key);
+      if (at === MISS) continue;
+      for (;;) {
+        const value = Atomics.load(words, at);
+        const before = value & STATE_MASK;
+        // D1: from quarantine the only way is to free; a late message changes nothing.
+        if (before === STATE_FREE || (before === STATE_QUARANTINED && state !== STATE_FREE)) break;
+        const next = state === STATE_FREE ? 0 : ((value & ~(STATE_MASK | IMPLICIT | ACTIVE)) | state) >>> 0;
+        if (Atomics.compareExchange(words, at, value, next) === value) {
+          changed = true;
+          break;
+        }
+      }
+    }
+    return changed;
+  }
+
+  /** A new buffer without tombstones, at most 3/8 full so that the next rebuild is far, with room for `addresses` pairs. */
+  private rebuild(addresses: number): void {
+    const old = this.table;
+    const addressCapacity = powerOfTwo(Math.max(addresses, old.words[H_ADDRESS_CAPACITY]));
+    const fresh = createTable(addressCapacity, powerOfTwo(Math.max(this.leastSlots, (this.live * 8) / 3)), old.generation + 1);
+    for (let at = HEADER_WORDS; at < old.base; at += 2) {
+      const entry = old.words[at + 1];
+      if (entry === 0) continue;
+      insertAddress(fresh, old.words[at], entry & ADDRESS_INDEX_MASK);
+      if ((entry & ADDRESS_WHOLE) !== 0) markWhole(fresh, old.words[at]);
+    }
+    forEachLive(old, (key, value) => putInto(fresh, key, value));
+    this.table = fresh;
+    this.retiring.push({ table: old, readers: new Set(this.readers) });
+    this.publish(this.buffer, fresh.generation);
+    Atomics.store(old.words, H_SUPERSEDED, 1);
+    this.forgetLeft();
+  }
+
+  /** Drops buffers that no reader is in any more, after carrying over the indications made in them. */
+  private forgetLeft(): void {
+    const left = this.retiring.filter((old) => old.readers.size === 0);
+    if (left.length === 0) return;
+    this.retiring = this.retiring.filter((old) => old.readers.size > 0);
+    const { words, base, mask, shift } = this.table;
+    for (const old of left) {
+      forEachLive(old.table, (key, value) => {
+        if ((value & IMPLICIT) === 0) return;
+        const at = probe(words, base, mask, shift, key);
+        const leased = (value & ~(STATE_MASK | IMPLICIT | ACTIVE)) | STATE_LEASED;
+        if (at !== MISS) Atomics.compareExchange(words, at, leased >>> 0, value);
+        Atomics.store(words, H_IMPLIED, 1);
+      });
+    }
+  }
+}
