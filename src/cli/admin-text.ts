@@ -1,0 +1,69 @@
+/** Answers of the admin interface for people. */
+import type { NamedCounters } from './stats.js';
+import { count, plainTable } from './text-table.js';
+import type { GuestStatus, LeaseAnswer, LeaseLine, PortTexts, Status } from '../control/admin-api.js';
+
+/** Longer lists of ports make no table. */
+const MOST_PORTS = 40;
+
+export function statusText(status: Status): string {
+  const { nic, addresses, guests, pid, startedAt, notInUse, agents } = status;
+  const { ingress, egress, kernelDrops } = status.counters as NamedCounters;
+  const discarded = new Map<string, number>();
+  for (const [reason, { frames }] of [...Object.entries(ingress.discarded), ...Object.entries(egress.discarded)]) discarded.set(reason, (discarded.get(reason) ?? 0) + frames);
+  const lines = [
+    `NIC ${nic.name} (${nic.mac}, MTU ${nic.mtu}, back end ${nic.backend}), addresses ${addresses.join(', ')}`,
+    `Daemon ${pid} since ${startedAt}; frames for ports not in use: ${notInUse}`,
+    '',
+    guests.length === 0 ? 'No guests.' : guestTable(guests),
+    '',
+    `In: ${count(ingress.forwarded.frames)} frames forwarded. Out: ${count(egress.forwarded.frames)}. Dropped by the kernel: ${count(kernelDrops)}.`,
+    `Discarded: ${discarded.size === 0 ? 'none' : Array.from(discarded, ([reason, frames]) => `${reason} ${count(frames)}`).join(', ')}.`,
+  ];
+  if (agents.bad + agents.closed > 0) lines.push(`Agents: ${count(agents.bad)} bad messages, ${count(agents.closed)} sessions ended for them.`);
+  return lines.join('\n');
+}
+
+export function leaseTable(leases: readonly LeaseLine[]): string {
+  if (leases.length === 0) return 'No leases.';
+  const rows = leases.map(({ guest, addresses, proto, ports, state, source, block, since, until }) => [
+    guest,
+    addresses.join(', '),
+    proto,
+    short(ports),
+    state === 'quarantined' ? state : source === 'configuration' ? 'configured' : block ? 'block' : 'granted',
+    since,
+    until ?? 'no end',
+  ]);
+  return plainTable(['guest', 'address', 'proto', 'ports', 'kind', 'since', 'until'], rows);
+}
+
+/** `verb`: what happened to the ports, `granted`. */
+export function leaseText(verb: string, { guest, changed, leased, until }: LeaseAnswer): string {
+  return [`${verb}: ${ports(changed)}`, `guest ${guest} has now: ${ports(leased)}${until === null ? '' : `; the first ends at ${until}`}`].join('\n');
+}
+
+function guestTable(guests: readonly GuestStatus[]): string {
+  const rows = guests.map(({ name, link, agent, whole, leased, used, blocks, count: holds, maxPorts }) => [
+    name,
+    `${link.description}${link.attached ? '' : ' (not there)'}`,
+    agent === 'none' ? '-' : agent,
+    whole === null ? ports(leased) : `all of ${whole}`,
+    ports(used),
+    `${blocks.length}`,
+    `${holds}/${maxPorts}`,
+  ]);
+  return plainTable(['guest', 'link', 'agent', 'leased', 'in use', 'blocks', 'ports'], rows, [5, 6]);
+}
+
+function ports({ tcp, udp }: PortTexts): string {
+  if (tcp === '' && udp === '') return '-';
+  if (tcp === udp) return `tcp+udp ${short(tcp)}`;
+  return [tcp === '' ? '' : `tcp ${short(tcp)}`, udp === '' ? '' : `udp ${short(udp)}`].filter((text) => text !== '').join('; ');
+}
+
+function short(text: string): string {
+  if (text.length <= MOST_PORTS) return text;
+  const cut = text.lastIndexOf(',', MOST_PORTS);
+  return `${text.slice(0, cut)} and ${text.slice(cut + 1).split(',').length} more`;
+}

@@ -1,0 +1,54 @@
+/** `berth agent`: the program in the guest, in the foreground, until SIGINT or SIGTERM; then the guest's network is put back. */
+import { Command, Option } from 'commander';
+import { Agent } from '../../agent/agent.js';
+import { unixSocket, virtioPort } from '../../agent/channel.js';
+import { BerthError } from '../../base/errors.js';
+import { createLog } from '../../base/log.js';
+
+const HELP = `
+Examples (as root, in the guest):
+  $ berth agent --virtio-port berth.agent.0 --interface eth0
+  $ berth agent --socket /run/berth/web.sock --no-configure
+`;
+
+interface AgentCommandOptions {
+  socket?: string;
+  virtioPort?: string;
+  interface: string;
+  configure: boolean;
+}
+
+export function agentCommand(): Command {
+  return new Command('agent')
+    .summary('run in a guest: report which ports are used, set its network')
+    .description('Runs in a guest until it is interrupted: tells the host which ports are used, asks for more, and sets the guest\'s network to what the host says.')
+    .addOption(new Option('--socket <path>', 'the host\'s Unix socket for this guest').conflicts('virtioPort'))
+    .option('--virtio-port <name>', 'the virtio port to the host: a name below /dev/virtio-ports, or a path')
+    .option('--interface <name>', 'the interface to the host', 'eth0')
+    .option('--no-configure', 'report only; leave the guest\'s network alone')
+    .addHelpText('after', HELP)
+    .action(run);
+}
+
+async function run(options: AgentCommandOptions): Promise<void> {
+  const log = createLog();
+  const asked = new Promise<string>((resolve, reject) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, resolve);
+    // Whatever happens, the guest's network is left as it was found.
+    process.once('uncaughtException', reject);
+  });
+  const agent = new Agent({ open: channelOf(options), networkInterface: options.configure ? options.interface : null, log });
+  try {
+    agent.start();
+    log.info('ready');
+    log.info(`${await asked}: stopping`);
+  } finally {
+    await agent.stop();
+  }
+}
+
+function channelOf({ socket, virtioPort: port }: AgentCommandOptions): ReturnType<typeof unixSocket> {
+  if (socket !== undefined) return unixSocket(socket);
+  if (port !== undefined) return virtioPort(port);
+  throw new BerthError('ERR_USAGE', 'where is the host? give --socket PATH or --virtio-port NAME', { exitCode: 2 });
+}

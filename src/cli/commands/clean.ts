@@ -1,0 +1,52 @@
+/**
+ * `berth clean`: undoes what a daemon that was killed left in this network namespace: mute, reserved ports, guest taps.
+ */
+import { Command } from 'commander';
+import { BerthError } from '../../base/errors.js';
+
+const HELP = `
+Example (as root):
+  $ berth clean
+`;
+
+export function cleanCommand(): Command {
+  return new Command('clean')
+    .summary('undo what a killed daemon left')
+    .description('Removes the nftables tables, reserved ports and guest taps that a daemon left when it was killed. A daemon that runs is left alone. Needs root.')
+    .addHelpText('after', HELP)
+    .action(clean);
+}
+
+async function clean(): Promise<void> {
+  if (process.getuid?.() !== 0) throw new BerthError('ERR_NOT_ROOT', 'clean needs root; start it with sudo');
+  const [{ isOfThisNamespace, forget, leftStates, removeTaps, undoState }, { Lock, removeDeadLocks, leaveRunFolder }] = await Promise.all([
+    import('../../control/host-stack.js'),
+    import('../../io/lock.js'),
+  ]);
+  await removeDeadLocks();
+  const left = leftStates();
+  for (const { file, state } of left) {
+    const lock = await Lock.take('NIC', state.nic).catch((error: unknown) => {
+      if (error instanceof BerthError && error.code === 'ERR_LINK_TAKEN') return null;
+      throw error;
+    });
+    if (lock === null) {
+      process.stdout.write(`${state.nic}: a daemon runs, nothing removed\n`);
+      continue;
+    }
+    try {
+      if (isOfThisNamespace(state)) {
+        const taps = undoState(file, state);
+        process.stdout.write(`${state.nic}: removed ${state.tables.length} nftables tables and ${taps} taps, reserved ports restored\n`);
+      } else {
+        const taps = removeTaps(state);
+        forget(file);
+        process.stdout.write(`${state.nic}: left in another network namespace, which is gone: removed ${taps} taps\n`);
+      }
+    } finally {
+      lock.release();
+    }
+  }
+  leaveRunFolder();
+  if (left.length === 0) process.stdout.write('Nothing was left behind.\n');
+}

@@ -1,0 +1,37 @@
+/** Counters for people: names in place of indices, rates from two readings. */
+import type { CounterSnapshot, GuestTally, Tally } from '../dataplane/counters.js';
+
+export type NamedCounters = Omit<CounterSnapshot, 'guests'> & { guests: Record<string, GuestTally> };
+
+export function namedCounters(counters: CounterSnapshot, guests: readonly string[]): NamedCounters {
+  return { ...counters, guests: Object.fromEntries(guests.map((name, index) => [name, counters.guests[index]])) };
+}
+
+export interface Rates {
+  text: string;
+  inFramesPerSecond: number;
+  outFramesPerSecond: number;
+  discardsPerSecond: number;
+}
+
+/** `seconds` between the two readings. */
+export function ratesBetween(before: CounterSnapshot, now: CounterSnapshot, seconds: number): Rates {
+  const per = (one: (counters: CounterSnapshot) => number): number => Math.round((one(now) - one(before)) / seconds);
+  const inFramesPerSecond = per((c) => c.ingress.forwarded.frames);
+  const outFramesPerSecond = per((c) => c.egress.forwarded.frames);
+  const discardsPerSecond = per((c) => total(c.ingress.discarded) + total(c.egress.discarded));
+  const megabits = (one: (counters: CounterSnapshot) => number): string => ((per(one) * 8) / 1e6).toFixed(1);
+  return {
+    text:
+      `in ${inFramesPerSecond} frames/s ${megabits((c) => c.ingress.forwarded.bytes)} Mbit/s, ` +
+      `out ${outFramesPerSecond} frames/s ${megabits((c) => c.egress.forwarded.bytes)} Mbit/s, ` +
+      `discarded ${discardsPerSecond}/s, kernel drops ${per((c) => c.kernelDrops)}/s`,
+    inFramesPerSecond,
+    outFramesPerSecond,
+    discardsPerSecond,
+  };
+}
+
+function total(reasons: Partial<Record<string, Tally>>): number {
+  return Object.values(reasons).reduce((sum, tally) => sum + (tally?.frames ?? 0), 0);
+}

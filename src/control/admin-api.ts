@@ -1,0 +1,113 @@
+/**
+ * What the admin interface says: the answers of its routes, as they cross the socket. Read by the command line too.
+ *
+ * Ports        as in the configuration: `80,8000-8999`; the empty text for none.
+ * Times        ISO 8601; null where a lease has no end.
+ * Not here     how they are found (admin-desk.ts), their description for machines (admin-schemas.ts).
+ */
+import type { ProtoName } from './lease-state.js';
+
+export interface PortTexts {
+  tcp: string;
+  udp: string;
+}
+
+export interface BlockLine {
+  first: number;
+  last: number;
+  until: string;
+}
+
+export interface GuestStatus {
+  name: string;
+  link: { description: string; attached: boolean };
+  agent: 'connected' | 'away' | 'none';
+  /** The dedicated address leased whole; its ports are not listed. */
+  whole: string | null;
+  leased: PortTexts;
+  used: PortTexts;
+  blocks: BlockLine[];
+  /** Ports that count towards `maxPorts`. */
+  count: number;
+  maxPorts: number;
+}
+
+export interface Status {
+  pid: number;
+  startedAt: string;
+  nic: { name: string; mac: string; mtu: number; backend: string };
+  addresses: string[];
+  notInUse: string;
+  guests: GuestStatus[];
+  /** Of all agents: messages that were not understood or not allowed, sessions ended for that. */
+  agents: { bad: number; closed: number };
+  counters: object;
+}
+
+export interface Health {
+  /** `degraded`: the daemon does what it can, and `problems` says what is missing. */
+  status: 'ok' | 'degraded';
+  pid: number;
+  startedAt: string;
+  problems: string[];
+}
+
+export interface LeaseLine {
+  guest: string;
+  addresses: string[];
+  /** `any` and `all`: a whole address. */
+  proto: ProtoName | 'any';
+  ports: string;
+  state: 'leased' | 'quarantined';
+  source: 'configuration' | 'granted';
+  block: boolean;
+  since: string;
+  until: string | null;
+}
+
+/** What a grant, a revocation or a renewal came to, and what the guest holds now. */
+export interface LeaseAnswer {
+  guest: string;
+  changed: PortTexts;
+  leased: PortTexts;
+  blocks: BlockLine[];
+  /** When the first of its leases that end does. */
+  until: string | null;
+}
+
+export interface HostSocket {
+  /** As ss(8) has it: LISTEN, UNCONN, ESTAB … */
+  state: string;
+  local: string;
+  /** `nginx, pid 812`; null where it cannot be known. */
+  owner: string | null;
+}
+
+/** One endpoint: what the steering table has there, and the words for it. */
+export interface Place {
+  address: string;
+  state: 'free' | 'leased' | 'in use' | 'quarantined';
+  guest: string | null;
+  source: 'configuration' | 'granted' | null;
+  since: string | null;
+  until: string | null;
+  verdict: 'forward' | 'discard' | 'reject' | 'pass';
+  /** The reason that the frame would be counted under; null when it is forwarded. */
+  reason: string | null;
+  words: string[];
+}
+
+export interface Explanation {
+  proto: ProtoName;
+  port: number;
+  places: Place[];
+  /** null: it could not be found out. */
+  host: HostSocket[] | null;
+  words: string[];
+}
+
+/** Any answer that is not 2xx. */
+export interface AdminFailure {
+  error: string;
+  message: string;
+}

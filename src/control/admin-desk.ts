@@ -1,0 +1,276 @@
+/**
+ * Admin desk: finds out what the operator asks, and has done what the operator wants done.
+ *
+ * Truth        whether an endpoint is in use is read from the steering table, where also the data plane writes (D7); who
+ *              has it since and until when is the lease book's. A daemon without agents has no book: the leases are those
+ *              of its plan then, and there is nothing to grant, revoke or renew.
+ * Refused      as errors with a status of HTTP; a grant obeys the guest's policy as if its agent had asked.
+ * Told         the agent of a revocation, at once. A grant it finds with its next request.
+ */
+import type { BlockLine, Explanation, GuestStatus, Health, LeaseAnswer, LeaseLine, Place, PortTexts, Status } from './admin-api.js';
+import type { Control } from './control.js';
+import { explainHost, explainPlace } from './explain.js';
+import type { GuestLinks } from './guest-links.js';
+import { hostSockets } from './host-sockets.js';
+import type { Refusal } from './lease-policy.js';
+import type { GuestPlan, LeasePlan } from './lease-plan.js';
+import { NEVER, NO_PORTS, type Ports, PROTOS, type ProtoName } from './lease-state.js';
+import type { Publisher } from './publisher.js';
+import { BerthError } from '../base/errors.js';
+import type { Interface } from '../io/interfaces.js';
+import { IMPLICIT, LINK_SHIFT, MAY_IMPLY, PROTO_TCP, PROTO_UDP, STATE_IN_USE, STATE_LEASED, STATE_MASK, STATE_QUARANTINED } from '../steering/table-layout.js';
+import { SteeringTable } from '../steering/table.js';
+import { formatIpv4 } from '../wire/address.js';
+import { PortSet } from '../wire/port-set.js';
+
+export interface DeskParts {
+  plan: LeasePlan;
+  nic: Interface;
+  backend: string;
+  notInUse: string;
+  links: GuestLinks;
+  publisher: Publisher;
+  /** null: no guest has an agent. */
+  control: Control | null;
+  counters: () => object;
+}
+
+/** What cannot be done, with the status that HTTP has for it. */
+export class Refused extends BerthError {
+  readonly status: 400 | 404 | 409;
+
+  constructor(status: 400 | 404 | 409, code: string, message: string) {
+    super(code, message);
+    this.status = status;
+  }
+}
+
+const PROTO_NUMBERS = { tcp: PROTO_TCP, udp: PROTO_UDP } as const;
+const REASON = 'taken back by the operator';
+
+export class AdminDesk {
+  private readonly parts: DeskParts;
+  private readonly startedAt = Date.now();
+
+  constructor(parts: DeskParts) {
+    this.parts = parts;
+  }
+
+  health(): Health {
+    const problems: string[] = [];
+    for (const { name, link, agent } of this.guests()) {
+      if (!link.attached) problems.push(`guest ${name}: ${link.description} is not there`);
+      if (agent === 'away') problems.push(`guest ${name}: its agent is not connected`);
+    }
+    return { status: problems.length === 0 ? 'ok' : 'degraded', pid: process.pid, startedAt: when(this.startedAt), problems };
+  }
+
+  status(): Status {
+    const { nic, backend, plan, notInUse, control } = this.parts;
+    return {
+      pid: process.pid,
+      startedAt: when(this.startedAt),
+      nic: { name: nic.name, mac: nic.mac, mtu: nic.mtu, backend },
+      addresses: plan.addresses.map(formatIpv4),
+      notInUse,
+      guests: this.guests(),
+      agents: control === null ? { bad: 0, closed: 0 } : { ...control.server.counters },
+      counters: this.counters(),
+    };
+  }
+
+  counters(): object {
+    return this.parts.counters();
+  }
+
+  leases(): LeaseLine[] {
+    const { plan, control } = this.parts;
+    const lines: LeaseLine[] = [];
+    const fixed = { state: 'leased', source: 'configuration', block: false, since: when(this.startedAt), until: null } as const;
+    for (const guest of plan.guests) {
+      if (control !== null && guest.onShared) continue; // in the book
+      const addresses = guest.addresses.map(formatIpv4);
+      if (guest.whole !== null) lines.push({ guest: guest.name, addresses, proto: 'any', ports: 'all', ...fixed });
+      for (const proto of PROTOS) {
+        if (!guest[proto].isEmpty) lines.push({ guest: guest.name, addresses, proto, ports: guest[proto].format(), ...fixed });
+      }
+    }
+    const book = control?.plane.book.snapshot();
+    const addresses = plan.shared.map(formatIpv4);
+    for (const proto of PROTOS) {
+      for (const { guest, first, last, state, since, until, block } of book?.[proto] ?? []) {
+        const ports = first === last ? `${first}` : `${first}-${last}`;
+        const source = state === 'leased' && until === NEVER ? 'configuration' : 'granted';
+        lines.push({ guest, addresses, proto, ports, state, source, block: block > 0, since: when(since), until: ending(until) });
+      }
+    }
+    return lines;
+  }
+
+  async grantBlock(guest: string): Promise<LeaseAnswer> {
+    const { plane } = this.controlOf(guest);
+    const { block, refusal } = await plane.grantBlock(guest);
+    if (block === null) throw refused(refusal);
+    const ports = PortSet.fromRanges([block]);
+    return this.answer(guest, { tcp: ports, udp: ports });
+  }
+
+  async grantPorts(guest: string, ports: Ports): Promise<LeaseAnswer> {
+    const { plane } = this.controlOf(guest);
+    const before = plane.book.holding(guest).leased;
+    const { refusal } = await plane.grantPorts(guest, ports);
+    if (refusal !== null) throw refused(refusal);
+    return this.answer(guest, { tcp: ports.tcp.subtract(before.tcp), udp: ports.udp.subtract(before.udp) });
+  }
+
+  /** Takes back all of the ports, or nothing when one of them is not the guest's to lose. */
+  async revoke(guest: string, ports: Ports): Promise<LeaseAnswer> {
+    const { plane, server } = this.controlOf(guest);
+    const { leased, fixed } = plane.book.holding(guest);
+    for (const proto of PROTOS) {
+      const configured = ports[proto].intersect(fixed[proto]);
+      if (!configured.isEmpty) throw new Refused(409, 'ERR_CONFIGURED', `${proto} ${configured.format()} is leased by the configuration; change it there and start again`);
+      const others = ports[proto].subtract(leased[proto]);
+      if (!others.isEmpty) throw new Refused(409, 'ERR_NOT_LEASED', `${proto} ${others.format()} is not leased to guest ${guest}; \`berth lease ls\` shows what is`);
+    }
+    await plane.release(guest, ports);
+    server.revoked(guest, ports, REASON);
+    return this.answer(guest, ports);
+  }
+
+  async renew(guest: string): Promise<LeaseAnswer> {
+    const { plane } = this.controlOf(guest);
+    const { refusal } = await plane.renew(guest);
+    if (refusal !== null) throw refused(refusal);
+    const { leased, fixed } = plane.book.holding(guest);
+    return this.answer(guest, { tcp: leased.tcp.subtract(fixed.tcp), udp: leased.udp.subtract(fixed.udp) });
+  }
+
+  async explain(proto: ProtoName, port: number): Promise<Explanation> {
+    const { plan, control, publisher } = this.parts;
+    const host = await hostSockets(proto, port);
+    const table = new SteeringTable(publisher.buffer);
+    const places = plan.addresses.map((address) => this.place(table, address, proto, port));
+    const words = places.flatMap((place) => place.words);
+    const isFree = places.slice(0, plan.shared.length).every(({ state }) => state === 'free');
+    if (isFree && control?.plane.book.free.has(port) === true) words.push('It may be granted as part of a block.');
+    else if (isFree && control !== null) words.push('It is not among the ports that blocks are cut from.');
+    words.push(explainHost(host, !isFree));
+    return { proto, port, places, host, words };
+  }
+
+  private place(table: SteeringTable, address: number, proto: ProtoName, port: number): Place {
+    const { plan, control, links, notInUse } = this.parts;
+    const value = table.value(address, PROTO_NUMBERS[proto], port);
+    const state = stateOf(value);
+    const found = control !== null && plan.shared.includes(address) ? control.plane.book.explain(proto, port) : null;
+    const run = found?.run ?? null;
+    const guest = state === 'free' ? null : state === 'quarantined' ? (run?.guest ?? null) : plan.guests[value >>> LINK_SHIFT].name;
+    const link = guest === null ? { description: '', attached: false } : links.stateOf(guest);
+    return explainPlace({
+      address: formatIpv4(address),
+      proto,
+      port,
+      state,
+      guest,
+      source: state === 'free' ? null : run === null || run.until === NEVER ? 'configuration' : 'granted',
+      since: state === 'free' ? null : when(run?.since ?? this.startedAt),
+      until: run === null || state === 'free' ? null : ending(run.until),
+      use: state !== 'in use' ? null : (value & IMPLICIT) !== 0 ? 'frame' : found?.inUse === true ? 'agent' : 'configuration',
+      agent: this.agentOf(plan.guests.find(({ name }) => name === guest)),
+      mayImply: (value & MAY_IMPLY) !== 0,
+      link: link.description,
+      attached: link.attached,
+      rejecting: notInUse === 'reject',
+    });
+  }
+
+  private guests(): GuestStatus[] {
+    const { plan, links, control, publisher } = this.parts;
+    const table = new SteeringTable(publisher.buffer);
+    return plan.guests.map((guest) => {
+      const { name } = guest;
+      const holding = control?.plane.book.holding(name) ?? { leased: NO_PORTS, blocks: [], count: 0 };
+      const leased = { tcp: guest.tcp.union(holding.leased.tcp), udp: guest.udp.union(holding.leased.udp) };
+      const addresses = new Set([...guest.addresses, ...plan.shared.slice(0, 1)]);
+      const used = (proto: ProtoName): PortSet => {
+        const configured = guest[proto === 'tcp' ? 'useTcp' : 'useUdp'];
+        return [...addresses].reduce((all, address) => all.union(inUse(table, address, proto, leased[proto].union(configured), guest.index)), PortSet.EMPTY);
+      };
+      return {
+        name,
+        link: links.stateOf(name),
+        agent: this.agentOf(guest),
+        whole: guest.whole === null ? null : formatIpv4(guest.whole),
+        leased: texts(leased),
+        used: texts({ tcp: used('tcp'), udp: used('udp') }),
+        blocks: holding.blocks.map(blockLine),
+        count: holding.count,
+        maxPorts: guest.policy.maxPorts,
+      };
+    });
+  }
+
+  private agentOf(guest: GuestPlan | undefined): GuestStatus['agent'] {
+    if (guest === undefined || guest.agent === null) return 'none';
+    return this.parts.control?.server.isConnected(guest.name) === true ? 'connected' : 'away';
+  }
+
+  /** The control plane, for a guest whose leases it may change. */
+  private controlOf(name: string): Control {
+    const { plan, control } = this.parts;
+    const guest = plan.guests.find((one) => one.name === name);
+    if (guest === undefined) throw new Refused(404, 'ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth status\` shows the guests there are`);
+    if (guest.agent === null || control === null) {
+      throw new Refused(409, 'ERR_NO_AGENT', `guest ${name} has no agent: its leases are the configuration's; change them there, or give it an agent`);
+    }
+    return control;
+  }
+
+  private answer(guest: string, changed: Ports): LeaseAnswer {
+    const { plane } = this.controlOf(guest);
+    const { leased, blocks } = plane.book.holding(guest);
+    const ends = this.leases().filter((line) => line.guest === guest && line.state === 'leased' && line.until !== null);
+    const until = ends.map((line) => line.until ?? '').sort().at(0) ?? null;
+    return { guest, changed: texts(changed), leased: texts(leased), blocks: blocks.map(blockLine), until };
+  }
+}
+
+function stateOf(value: number): Place['state'] {
+  const state = value & STATE_MASK;
+  if (state === STATE_IN_USE) return 'in use';
+  if (state === STATE_QUARANTINED) return 'quarantined';
+  return state === STATE_LEASED ? 'leased' : 'free';
+}
+
+/** Those of the ports that the guest uses on the address; a step a port. */
+function inUse(table: SteeringTable, address: number, proto: ProtoName, ports: PortSet, guest: number): PortSet {
+  const used: { first: number; last: number }[] = [];
+  for (const { first, last } of ports.ranges()) {
+    for (let port = first; port <= last; port++) {
+      const value = table.value(address, PROTO_NUMBERS[proto], port);
+      if ((value & STATE_MASK) === STATE_IN_USE && value >>> LINK_SHIFT === guest) used.push({ first: port, last: port });
+    }
+  }
+  return PortSet.fromRanges(used);
+}
+
+function refused(refusal: Refusal | null): Refused {
+  return new Refused(409, refusal?.code ?? 'ERR_REFUSED', refusal?.message ?? 'refused');
+}
+
+function texts({ tcp, udp }: Ports): PortTexts {
+  return { tcp: tcp.format(), udp: udp.format() };
+}
+
+function blockLine({ first, last, until }: { first: number; last: number; until: number }): BlockLine {
+  return { first, last, until: when(until) };
+}
+
+function when(ms: number): string {
+  return new Date(ms).toISOString();
+}
+
+function ending(ms: number): string | null {
+  return ms === NEVER ? null : when(ms);
+}

@@ -1,0 +1,103 @@
+/** JSON schemas of the admin interface's routes: what they take is checked against them, and /openapi.json is made of them. */
+
+const text = { type: 'string' } as const;
+const wholeNumber = { type: 'integer' } as const;
+const yesNo = { type: 'boolean' } as const;
+const time = { type: 'string', description: 'ISO 8601' } as const;
+const timeOrNull = { type: ['string', 'null'], description: 'ISO 8601; null: no end' } as const;
+const textOrNull = { type: ['string', 'null'] } as const;
+const portsGiven = { type: 'string', minLength: 1, maxLength: 8192, description: 'ports, as 80 or 80,443,8000-8999' } as const;
+const guestGiven = { type: 'string', minLength: 1, maxLength: 64, description: 'the name of a guest' } as const;
+const proto = { type: 'string', enum: ['tcp', 'udp'] } as const;
+
+function object(properties: Record<string, object>): object {
+  return { type: 'object', properties, required: Object.keys(properties) };
+}
+function list(items: object): object {
+  return { type: 'array', items };
+}
+/** What a client sends: unknown keys are refused, they are mostly slips of the pen. */
+function given(properties: Record<string, object>, required: string[]): object {
+  return { type: 'object', properties, required, additionalProperties: false };
+}
+
+const portTexts = object({ tcp: text, udp: text });
+const blocks = list(object({ first: wholeNumber, last: wholeNumber, until: time }));
+const counters = { type: 'object', additionalProperties: true, description: 'frames and bytes by direction, verdict and reason, and by guest' };
+const failure = { ...object({ error: { ...text, description: 'a permanent code, as ERR_PORT_TAKEN' }, message: text }), description: 'refused' };
+
+const guest = object({
+  name: text,
+  link: object({ description: text, attached: yesNo }),
+  agent: { type: 'string', enum: ['connected', 'away', 'none'] },
+  whole: textOrNull,
+  leased: portTexts,
+  used: portTexts,
+  blocks,
+  count: wholeNumber,
+  maxPorts: wholeNumber,
+});
+const status = object({
+  pid: wholeNumber,
+  startedAt: time,
+  nic: object({ name: text, mac: text, mtu: wholeNumber, backend: text }),
+  addresses: list(text),
+  notInUse: text,
+  guests: list(guest),
+  agents: object({ bad: wholeNumber, closed: wholeNumber }),
+  counters,
+});
+const health = object({ status: { type: 'string', enum: ['ok', 'degraded'] }, pid: wholeNumber, startedAt: time, problems: list(text) });
+const lease = object({
+  guest: text,
+  addresses: list(text),
+  proto: text,
+  ports: text,
+  state: { type: 'string', enum: ['leased', 'quarantined'] },
+  source: { type: 'string', enum: ['configuration', 'granted'] },
+  block: yesNo,
+  since: time,
+  until: timeOrNull,
+});
+const leaseAnswer = object({ guest: text, changed: portTexts, leased: portTexts, blocks, until: timeOrNull });
+const place = object({
+  address: text,
+  state: { type: 'string', enum: ['free', 'leased', 'in use', 'quarantined'] },
+  guest: textOrNull,
+  source: textOrNull,
+  since: timeOrNull,
+  until: timeOrNull,
+  verdict: { type: 'string', enum: ['forward', 'discard', 'reject', 'pass'] },
+  reason: textOrNull,
+  words: list(text),
+});
+const hostSocket = object({ state: text, local: text, owner: textOrNull });
+const explanation = object({ proto, port: wholeNumber, places: list(place), host: { type: ['array', 'null'], items: hostSocket }, words: list(text) });
+
+interface RouteSchema {
+  summary: string;
+  body?: object;
+  querystring?: object;
+  response: Record<string, object>;
+}
+
+function route(summary: string, answer: object, takes: Pick<RouteSchema, 'body' | 'querystring'> = {}): RouteSchema {
+  return { summary, ...takes, response: { '2xx': { description: 'done', ...answer }, default: failure } };
+}
+
+export const schemas = {
+  health: route('Whether the daemon runs as configured, and what is missing', health),
+  status: route('NIC, addresses, guests with what they hold and use, counters', status),
+  counters: route('Counters of the data plane', counters),
+  leases: route('Every lease and quarantine', list(lease)),
+  grant: route('Grant a guest a block, or ports by name, within its policy', leaseAnswer, {
+    body: given({ guest: guestGiven, block: yesNo, tcp: portsGiven, udp: portsGiven }, ['guest']),
+  }),
+  revoke: route('Take ports back from a guest; its agent is told', leaseAnswer, {
+    querystring: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven }, ['guest']),
+  }),
+  renew: route('Let all leases of a guest last from now on', leaseAnswer, { body: given({ guest: guestGiven }, ['guest']) }),
+  explain: route('Who has an endpoint, since when, and where a frame for it goes', explanation, {
+    querystring: given({ port: { type: 'integer', minimum: 1, maximum: 65535 }, proto }, ['port', 'proto']),
+  }),
+};

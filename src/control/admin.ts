@@ -1,0 +1,163 @@
+/**
+ * Admin interface: HTTP/JSON on a Unix socket, for the operator and `berth status | lease | explain`.
+ *
+ * Who          the file's mode is the password: 0600, or 0660 with the configured group, from the moment it exists.
+ * Socket       one that a killed daemon left is replaced; one that somebody answers on is refused, and so is a file that is
+ *              no socket. Removed at stop.
+ * Described    at /openapi.json, made from the schemas that requests are checked against.
+ * Not here     what the answers are (admin-desk.ts).
+ */
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import swagger from '@fastify/swagger';
+import { fastify, type FastifyInstance } from 'fastify';
+import { type AdminDesk, Refused } from './admin-desk.js';
+import { schemas } from './admin-schemas.js';
+import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
+import { type Config, place } from '../base/config.js';
+import { BerthError, ConfigError, messageOf } from '../base/errors.js';
+import type { Log } from '../base/log.js';
+import { PortSet } from '../wire/port-set.js';
+
+const BODY_LIMIT = 64 * 1024;
+const REQUEST_MS = 10_000;
+const PROBE_MS = 1000;
+const GROUPS = '/etc/group';
+
+interface Named {
+  guest: string;
+  block?: boolean;
+  tcp?: string;
+  udp?: string;
+}
+
+export class AdminServer {
+  private readonly app: FastifyInstance;
+  private readonly path: string;
+
+  private constructor(app: FastifyInstance, path: string) {
+    this.app = app;
+    this.path = path;
+  }
+
+  static async start(config: Config, desk: AdminDesk, log: Log): Promise<AdminServer> {
+    const { socket: path } = config.admin;
+    const gid = groupId(config);
+    const app = await createApp(desk, log);
+    try {
+      await makeRoom(path);
+      await listen(app, path, gid);
+    } catch (error) {
+      app.server.close();
+      await app.close();
+      if (error instanceof BerthError) throw error;
+      throw new BerthError('ERR_ADMIN_SOCKET', `admin socket ${path} cannot be listened on: ${messageOf(error)}`, { cause: error });
+    }
+    return new AdminServer(app, path);
+  }
+
+  async close(): Promise<void> {
+    const { server } = this.app;
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    server.closeAllConnections();
+    await closed;
+    await this.app.close();
+    rmSync(this.path, { force: true });
+  }
+}
+
+async function createApp(desk: AdminDesk, log: Log): Promise<FastifyInstance> {
+  const app = fastify({ bodyLimit: BODY_LIMIT, requestTimeout: REQUEST_MS, forceCloseConnections: true, ajv: { customOptions: { removeAdditional: false } } });
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'Berth admin interface', description: 'HTTP over the daemon\'s Unix socket.', version: '1' },
+      servers: [{ url: 'http://localhost' }],
+    },
+  });
+  app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
+    const status = error instanceof Refused ? error.status : (error.statusCode ?? 500);
+    if (status >= 500) log.error({ err: error }, 'an admin request failed');
+    const code = error instanceof BerthError ? error.code : status < 500 ? 'ERR_REQUEST' : 'ERR_INTERNAL';
+    void reply.code(status).send({ error: code, message: error.message });
+  });
+  app.setNotFoundHandler((request, reply) => {
+    void reply.code(404).send({ error: 'ERR_ROUTE', message: `there is no ${request.method} ${request.url.slice(0, 80)}; GET /openapi.json says what there is` });
+  });
+
+  app.get('/openapi.json', { schema: { summary: 'This description', response: { 200: { description: 'OpenAPI 3.1', type: 'object', additionalProperties: true } } } }, () => app.swagger());
+  app.get('/health', { schema: schemas.health }, () => desk.health());
+  app.get('/status', { schema: schemas.status }, () => desk.status());
+  app.get('/counters', { schema: schemas.counters }, () => desk.counters());
+  app.get('/leases', { schema: schemas.leases }, () => desk.leases());
+  app.post<{ Body: Named }>('/leases', { schema: schemas.grant }, ({ body }) => {
+    const ports = portsOf(body);
+    const named = !ports.tcp.isEmpty || !ports.udp.isEmpty;
+    if (named === (body.block === true)) throw new Refused(400, 'ERR_REQUEST', 'ask for either a block (block: true) or ports (tcp, udp)');
+    return named ? desk.grantPorts(body.guest, ports) : desk.grantBlock(body.guest);
+  });
+  app.delete<{ Querystring: Named }>('/leases', { schema: schemas.revoke }, ({ query }) => {
+    if (query.tcp === undefined && query.udp === undefined) throw new Refused(400, 'ERR_REQUEST', 'say which ports are taken back (tcp, udp)');
+    return desk.revoke(query.guest, portsOf(query));
+  });
+  app.post<{ Body: Named }>('/leases/renew', { schema: schemas.renew }, ({ body }) => desk.renew(body.guest));
+  app.get<{ Querystring: { port: number; proto: ProtoName } }>('/explain', { schema: schemas.explain }, ({ query }) => desk.explain(query.proto, query.port));
+  await app.ready();
+  return app;
+}
+
+function portsOf({ tcp, udp }: Named): Ports {
+  try {
+    return { tcp: tcp === undefined ? NO_PORTS.tcp : PortSet.parse(tcp), udp: udp === undefined ? NO_PORTS.udp : PortSet.parse(udp) };
+  } catch (error) {
+    throw new Refused(400, 'ERR_PORT_SET', messageOf(error));
+  }
+}
+
+/** Removes a socket that nobody answers on. */
+async function makeRoom(path: string): Promise<void> {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  if (there === undefined) return;
+  if (!there.isSocket()) throw new BerthError('ERR_ADMIN_SOCKET', `admin socket ${path}: there is a file that is no socket; remove it, or set admin.socket`);
+  if (await answers(path)) throw new BerthError('ERR_ADMIN_SOCKET', `admin socket ${path}: a daemon that runs has it; stop that one, or set admin.socket`);
+  rmSync(path, { force: true });
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    const done = (alive: boolean): void => {
+      socket.destroy();
+      resolve(alive);
+    };
+    // Neither refused nor accepted: a full backlog, so somebody listens.
+    socket.setTimeout(PROBE_MS, () => done(true));
+    socket.once('connect', () => done(true));
+    socket.once('error', (error: NodeJS.ErrnoException) => done(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'));
+  });
+}
+
+/** Not through fastify: the file must be made under our umask, and Node makes it before listen() returns. */
+async function listen({ server }: FastifyInstance, path: string, gid: number | null): Promise<void> {
+  const before = process.umask(0o177);
+  const listening = new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
+  process.umask(before);
+  await listening;
+  if (gid === null) return;
+  chownSync(path, -1, gid);
+  chmodSync(path, 0o660);
+}
+
+/** The number of the group that may use the socket; null: root alone. */
+function groupId(config: Config): number | null {
+  const { group } = config.admin;
+  if (group === null || typeof group === 'number') return group;
+  const line = readFileSync(GROUPS, 'utf8').split('\n').find((one) => one.startsWith(`${group}:`));
+  if (line === undefined) throw new ConfigError('ERR_ADMIN_GROUP', `${place(config, ['admin', 'group'])}: there is no group ${group} on this host; add it (groupadd), or name another`);
+  return Number(line.split(':')[2]);
+}

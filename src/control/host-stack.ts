@@ -1,0 +1,273 @@
+/**
+ * Host stack: everything that Berth changes on the host beside its own sockets, and how it is undone.
+ *
+ *     reserve sockets ─▶ remember (state file) ─▶ reserved ports ─▶ mute        undone in reverse
+ *
+ * State file   /run/berth/NETNS-NIC.json, written before anything is changed: a daemon that was killed leaves the file,
+ *              and the next one (or `berth clean`) knows what to undo. Gone after a clean stop.
+ * Killed       the mute and guest taps stay, so that guest connections survive until the next daemon; sockets go. They
+ *              also survive a next daemon that refuses its plan before it has changed anything.
+ * Undoing      goes on after a failure; the first one is thrown at the end, and the state file kept for `berth clean`.
+ */
+import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import type { LeasePlan } from './lease-plan.js';
+import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
+import type { ImplicitUse } from './publisher.js';
+import { mute, nicTable, quietTap, tapTable, unmute } from './mute.js';
+import { leasedPorts, readReservedPorts, Reservation, type Taken, writeReservedPorts } from './reserve.js';
+import { runTool } from '../base/command.js';
+import { BerthError, messageOf } from '../base/errors.js';
+import { findInterface } from '../io/interfaces.js';
+import { leaveRunFolder, netnsId, RUN_FOLDER, runFiles } from '../io/lock.js';
+import { NETNS_FOLDER } from '../io/tap-io.js';
+import { addon } from '../native/binding.js';
+import { PortSet } from '../wire/port-set.js';
+
+export interface GuestTap {
+  netns: string;
+  name: string;
+}
+
+/** What a daemon has changed and must undo. */
+export interface HostState {
+  nic: string;
+  /** The NIC's MAC: tells a NIC of the same name in a namespace that came later. */
+  mac: string;
+  /** Ports added to ip_local_reserved_ports, by this daemon or by another that serves another NIC here. */
+  reserved: string;
+  /** nftables netdev tables. */
+  tables: string[];
+  /** Persistent taps in guest namespaces. */
+  guestTaps: GuestTap[];
+  /** Sysctl files and what they held. */
+  sysctls: Record<string, string>;
+  /** Not a change, but lost with the daemon otherwise. */
+  implicit: ImplicitUse[];
+}
+
+export class HostStack {
+  private readonly file: string;
+  private readonly state: HostState;
+  private reservation: Reservation | null = null;
+  private plan: LeasePlan | null = null;
+  private granted: Ports = NO_PORTS;
+
+  /** Takes over what a killed daemon on this NIC left; changes nothing yet. */
+  constructor(nic: string, mac: string) {
+    this.file = stateFile(nic);
+    const left = readState(this.file);
+    this.state = left?.mac === mac ? left : { nic, mac, reserved: '', tables: [], guestTaps: [], sysctls: {}, implicit: [] };
+  }
+
+  /** Guest taps of a daemon that was killed, some of which may no longer be wanted. */
+  get guestTaps(): readonly GuestTap[] {
+    return this.state.guestTaps;
+  }
+
+  /** Reserves and mutes what the plan leases. Refuses, with nothing changed, a port that the host itself uses. */
+  apply(plan: LeasePlan): void {
+    this.reservation = new Reservation(plan);
+    this.plan = plan;
+    this.remember({ tables: [...new Set([...this.state.tables, nicTable(this.state.nic)])] });
+    this.sync();
+  }
+
+  /** Binds ports first … last on every shared address; the first that a host process holds, with nothing kept, or null. */
+  reserve(proto: ProtoName, first: number, last: number): Taken | null {
+    return this.reservation?.reserve(proto, first, last) ?? null;
+  }
+
+  /** Ports among first … last that are reserved already. */
+  reserved(proto: ProtoName, first: number, last: number): PortSet {
+    return this.reservation?.held(proto, first, last) ?? PortSet.EMPTY;
+  }
+
+  unreserve(proto: ProtoName, first: number, last: number): void {
+    this.reservation?.unreserve(proto, first, last);
+  }
+
+  /** Keeps the host silent for exactly these ports besides the plan's, and its automatic choice off them. */
+  setGranted(granted: Ports): void {
+    this.granted = granted;
+    this.sync();
+  }
+
+  private sync(): void {
+    if (this.plan === null) return;
+    const { operator, all } = reservedBeside(this.file, this.state);
+    const added = leasedPorts(this.plan).union(this.granted.tcp).union(this.granted.udp).subtract(operator);
+    this.remember({ reserved: added.isEmpty ? '' : added.format() });
+    writeReservedPorts(all.union(added));
+    mute(this.state.nic, this.plan, this.granted);
+  }
+
+  /** Implicit uses that a killed daemon wrote down. */
+  get implicitUses(): readonly ImplicitUse[] {
+    return this.state.implicit;
+  }
+
+  rememberImplicit(uses: ImplicitUse[]): void {
+    this.remember({ implicit: uses });
+  }
+
+  /** A tap that outlives the daemon's descriptor. */
+  rememberTap(tap: GuestTap): void {
+    const known = this.state.guestTaps.some((one) => one.netns === tap.netns && one.name === tap.name);
+    if (!known) this.remember({ guestTaps: [...this.state.guestTaps, tap] });
+  }
+
+  /** Keeps the host's stack and a VMM's tap apart: no frame in, no IPv6 chatter out. */
+  quietTap(tap: string): void {
+    const file = `/proc/sys/net/ipv6/conf/${tap}/disable_ipv6`;
+    let before: string | null = null;
+    try {
+      before = readFileSync(file, 'utf8').trim();
+    } catch {
+      // no IPv6 in this kernel: nothing to switch off
+    }
+    const sysctls = before === null || file in this.state.sysctls ? this.state.sysctls : { ...this.state.sysctls, [file]: before };
+    this.remember({ sysctls, tables: [...new Set([...this.state.tables, tapTable(tap)])] });
+    if (before !== null) writeFileSync(file, '1');
+    quietTap(tap);
+  }
+
+  /** Undoes everything, once the engine has closed its descriptors; nothing if `apply` refused the plan. */
+  restore(): void {
+    if (this.plan === null) return;
+    try {
+      undoState(this.file, this.state);
+    } finally {
+      this.reservation?.release();
+    }
+  }
+
+  /** Whole or not at all, also for a daemon that is killed here. */
+  private remember(change: Partial<HostState>): void {
+    Object.assign(this.state, change);
+    mkdirSync(RUN_FOLDER, { recursive: true, mode: 0o755 });
+    writeFileSync(temporary(this.file), `${JSON.stringify(this.state)}\n`, { mode: 0o600 });
+    renameSync(temporary(this.file), this.file);
+  }
+}
+
+/** State files of this network namespace: daemons that run, or were killed. */
+export function leftStates(): { file: string; state: HostState }[] {
+  return runFiles()
+    .filter((name) => name.endsWith('.json'))
+    .map((name) => ({ file: `${RUN_FOLDER}/${name}`, state: readState(`${RUN_FOLDER}/${name}`) }))
+    .filter((one): one is { file: string; state: HostState } => one.state !== null);
+}
+
+/**
+ * Is the state about this namespace, not about one that is gone and had its inode? So it is if the NIC is the same, or
+ * one of its tables is here: a NIC may be gone or changed.
+ */
+export function isOfThisNamespace(state: HostState): boolean {
+  if (findInterface(state.nic)?.mac === state.mac) return true;
+  const here = runTool('nft', ['list', 'tables', 'netdev']).split('\n');
+  return state.tables.some((table) => here.includes(`table netdev ${table}`));
+}
+
+/** Undoes what a daemon has changed, and forgets it; returns the number of taps removed. */
+export function undoState(file: string, state: HostState): number {
+  let taps = 0;
+  attempt([
+    ...state.tables.map((table) => () => {
+      unmute(table);
+    }),
+    () => {
+      if (state.reserved !== '') writeReservedPorts(reservedBeside(file, state).all);
+    },
+    () => {
+      restoreSysctls(state);
+    },
+    () => {
+      taps = removeTaps(state);
+    },
+  ]);
+  forget(file);
+  return taps;
+}
+
+/** Removes the state's guest taps that still exist, are dressed as ours and in nobody's use; returns their number. */
+export function removeTaps(state: HostState): number {
+  return state.guestTaps.filter((tap) => removeIdleTap(tap, state.mac)).length;
+}
+
+export function forget(file: string): void {
+  rmSync(file, { force: true });
+  rmSync(temporary(file), { force: true });
+  leaveRunFolder();
+}
+
+function removeIdleTap({ netns, name }: GuestTap, mac: string): boolean {
+  const found = findInterface(name, netns);
+  if (found?.kind !== 'tun' || found.mac !== mac) return false;
+  const namespace = openSync(`${NETNS_FOLDER}/${netns}`, 'r');
+  try {
+    const fd = addon().openTap(name, namespace, true);
+    if (fd < 0) return false; // in use by another program, which then has it
+    addon().setTapPersistent(fd, false);
+    addon().closeFd(fd); // and the tap goes with it
+    return true;
+  } finally {
+    closeSync(namespace);
+  }
+}
+
+/** Ports that stay reserved without this state: `operator`, those that no Berth added; `all`, those of other daemons too. */
+function reservedBeside(file: string, state: HostState): { operator: PortSet; all: PortSet } {
+  const now = readReservedPorts();
+  const own = portsOf(state);
+  const others = leftStates().reduce((all, one) => (one.file === file ? all : all.union(portsOf(one.state))), PortSet.EMPTY);
+  return { operator: now.subtract(own.union(others)), all: now.subtract(own.subtract(others)) };
+}
+
+function portsOf(state: HostState): PortSet {
+  return state.reserved === '' ? PortSet.EMPTY : PortSet.parse(state.reserved);
+}
+
+function restoreSysctls(state: HostState): void {
+  for (const [file, value] of Object.entries(state.sysctls)) {
+    try {
+      writeFileSync(file, value);
+    } catch {
+      // the interface is gone, and its sysctls with it
+    }
+  }
+}
+
+/** Does all of them, whichever fails; throws the first failure at the end. */
+function attempt(actions: readonly (() => void)[]): void {
+  const errors: unknown[] = [];
+  for (const action of actions) {
+    try {
+      action();
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
+}
+
+function temporary(file: string): string {
+  return `${file}.new`;
+}
+
+function stateFile(nic: string): string {
+  return `${RUN_FOLDER}/${netnsId()}-${encodeURIComponent(nic)}.json`;
+}
+
+function readState(file: string): HostState | null {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch {
+    return null;
+  }
+  try {
+    return JSON.parse(text) as HostState;
+  } catch (cause) {
+    throw new BerthError('ERR_STATE_FILE', `${file} is damaged (${messageOf(cause)}); look at it, then remove it`, { cause });
+  }
+}

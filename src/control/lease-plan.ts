@@ -1,0 +1,84 @@
+/**
+ * The lease plan: which endpoints each guest has, which of them are in use from the start, and what it may ask for. What
+ * static-leases.ts makes of a configuration, and what the steering table is filled from.
+ *
+ * Whole    a dedicated address leased whole: `tcp` and `udp` are empty, one wildcard entry stands for every port, and ports
+ *          named in `use` get entries of their own, found before the wildcard.
+ * In use   `useTcp` and `useUdp` always lie inside the lease; `useAll` says that they are all of it.
+ */
+import type { AgentConfig, LinkConfig } from '../base/config.js';
+import type { PortSet } from '../wire/port-set.js';
+import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
+import type { GuestPolicy } from './lease-policy.js';
+
+export interface GuestPlan {
+  readonly name: string;
+  /** position in the plan, from 0 */
+  readonly index: number;
+  /** null: none, which is enough for a replay */
+  readonly link: LinkConfig | null;
+  /** six bytes; null: not stated, so the NIC's */
+  readonly mac: Uint8Array | null;
+  /** the dedicated address leased whole; null: `tcp` and `udp` are the lease */
+  readonly whole: number | null;
+  /** the lease holds on every shared address */
+  readonly onShared: boolean;
+  /** where the lease holds; empty when there is none, or when the shared addresses are not known yet */
+  readonly addresses: readonly number[];
+  readonly tcp: PortSet;
+  readonly udp: PortSet;
+  readonly useTcp: PortSet;
+  readonly useUdp: PortSet;
+  readonly useAll: boolean;
+  /** null: none, so nobody speaks for the guest */
+  readonly agent: AgentConfig | null;
+  /** what the guest may have besides its static leases */
+  readonly policy: GuestPolicy;
+}
+
+/** What blocks are cut from, on every shared address. */
+export interface PoolPlan {
+  /** null: all but those below 1024, the host's ephemeral range and its listeners, which the daemon finds out */
+  readonly ports: PortSet | null;
+  /** ports that only guests with less than one block get */
+  readonly reserve: number;
+  readonly quarantineMs: number;
+}
+
+export interface LeasePlan {
+  /** the host's own addresses that guests share; empty only under `sharedLater` */
+  readonly shared: readonly number[];
+  /** every address of the plan, the shared ones first, each once: the steering table's addresses */
+  readonly addresses: readonly number[];
+  readonly guests: readonly GuestPlan[];
+  readonly pool: PoolPlan;
+}
+
+/** An entry of the steering table. `protocol` and `port` are 0 in the wildcard of a whole address. */
+export type EntryVisitor = (address: number, protocol: number, port: number, guest: number, inUse: boolean) => void;
+
+/** Calls `visit` once for each endpoint of the plan, and once for each whole address. */
+export function forEachEntry(plan: LeasePlan, visit: EntryVisitor): void {
+  for (const guest of plan.guests) {
+    for (const address of guest.addresses) {
+      if (guest.whole !== null) visit(address, 0, 0, guest.index, guest.useAll);
+      for (const port of guest.tcp.union(guest.useTcp).ports()) visit(address, PROTOCOL_TCP, port, guest.index, guest.useTcp.has(port));
+      for (const port of guest.udp.union(guest.useUdp).ports()) visit(address, PROTOCOL_UDP, port, guest.index, guest.useUdp.has(port));
+    }
+  }
+}
+
+/** How often forEachEntry will call. */
+export function countEntries(plan: LeasePlan): number {
+  let count = 0;
+  for (const { addresses, whole, tcp, udp, useTcp, useUdp } of plan.guests) {
+    count += addresses.length * ((whole === null ? 0 : 1) + tcp.union(useTcp).size + udp.union(useUdp).size);
+  }
+  return count;
+}
+
+/** `tcp 80, 8000-8999; udp 53`; the empty text when both are empty. */
+export function describePorts(tcp: PortSet, udp: PortSet, separator = '; '): string {
+  const parts = [tcp.isEmpty ? '' : `tcp ${tcp.format(', ')}`, udp.isEmpty ? '' : `udp ${udp.format(', ')}`];
+  return parts.filter((part) => part !== '').join(separator);
+}

@@ -1,0 +1,139 @@
+/**
+ * Reserve: keeps the host's own sockets off leased ports, and learns which the host already uses.
+ *
+ * Sockets      one bound, silent socket without SO_REUSE* for each leased endpoint: an explicit bind by a host process then
+ *              fails with EADDRINUSE, and failing to get one is how the daemon learns that the host uses the port (D5).
+ * Automatic    net.ipv4.ip_local_reserved_ports keeps the kernel's own choice away; what was added is taken out again.
+ * Not here     keeping the host's stack silent (mute.ts); whole addresses, which are muted and not reserved.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { LeasePlan } from './lease-plan.js';
+import { PROTOS, type ProtoName } from './lease-state.js';
+import { runTool } from '../base/command.js';
+import { ConfigError, messageOf } from '../base/errors.js';
+import { addon, errnoName } from '../native/binding.js';
+import { PortSet } from '../wire/port-set.js';
+import { formatIpv4 } from '../wire/address.js';
+import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
+
+const RESERVED_PORTS = '/proc/sys/net/ipv4/ip_local_reserved_ports';
+const EMPTY = PortSet.fromRanges([]);
+
+/** A port that a host process holds; `owner` as ss(8) knows it, null where it cannot be known. */
+export interface Taken {
+  port: number;
+  owner: string | null;
+}
+
+export class Reservation {
+  /** Descriptors by protocol and port: one an address. */
+  private readonly fds = new Map<string, number[]>();
+  private readonly shared: readonly number[];
+
+  /** Binds every leased endpoint of the plan. ERR_PORT_TAKEN, with nothing kept, for one that a host process has. */
+  constructor(plan: LeasePlan) {
+    this.shared = plan.shared;
+    let count = 0;
+    for (const guest of plan.guests) count += guest.addresses.length * (guest.tcp.size + guest.udp.size);
+    addon().raiseFileLimit(count + 2 * 65_536 * plan.shared.length);
+    try {
+      for (const guest of plan.guests) {
+        for (const proto of PROTOS) {
+          for (const { first, last } of guest[proto].ranges()) {
+            for (const address of guest.addresses) {
+              const taken = this.bind(address, proto, first, last);
+              if (taken !== null) throw refusal(guest.name, address, proto, taken);
+            }
+          }
+        }
+      }
+    } catch (error) {
+      this.release();
+      throw error;
+    }
+  }
+
+  /** Binds ports first … last on every shared address, but for those that are bound already; all or, when a host process holds one, none of them. */
+  reserve(proto: ProtoName, first: number, last: number): Taken | null {
+    const fresh = PortSet.fromRanges([{ first, last }]).subtract(this.held(proto, first, last));
+    for (const range of fresh.ranges()) {
+      for (const address of this.shared) {
+        const taken = this.bind(address, proto, range.first, range.last);
+        if (taken === null) continue;
+        for (const undone of fresh.ranges()) this.unreserve(proto, undone.first, undone.last);
+        return taken;
+      }
+    }
+    return null;
+  }
+
+  /** Ports among first … last that are bound. */
+  held(proto: ProtoName, first: number, last: number): PortSet {
+    const ranges: { first: number; last: number }[] = [];
+    for (let port = first; port <= last; port++) if (this.fds.has(`${proto}/${port}`)) ranges.push({ first: port, last: port });
+    return PortSet.fromRanges(ranges);
+  }
+
+  unreserve(proto: ProtoName, first: number, last: number): void {
+    for (let port = first; port <= last; port++) {
+      for (const fd of this.fds.get(`${proto}/${port}`) ?? []) addon().closeFd(fd);
+      this.fds.delete(`${proto}/${port}`);
+    }
+  }
+
+  release(): void {
+    for (const fds of this.fds.values()) for (const fd of fds) addon().closeFd(fd);
+    this.fds.clear();
+  }
+
+  private bind(address: number, proto: ProtoName, first: number, last: number): Taken | null {
+    const fds = new Int32Array(last - first + 1);
+    const bound = addon().reservePorts(address, proto === 'tcp' ? PROTOCOL_TCP : PROTOCOL_UDP, first, last, fds);
+    for (let i = 0; i < bound; i++) {
+      const key = `${proto}/${first + i}`;
+      this.fds.set(key, [...(this.fds.get(key) ?? []), fds[i]]);
+    }
+    if (bound === fds.length) return null;
+    const port = first + bound;
+    if (errnoName(fds[bound]) !== 'EADDRINUSE') {
+      throw new ConfigError('ERR_PORT_RESERVE', `${proto} port ${port} of ${formatIpv4(address)} cannot be reserved (${errnoName(fds[bound])})`);
+    }
+    return { port, owner: ownerOf(proto, port) };
+  }
+}
+
+function refusal(guest: string, address: number, proto: ProtoName, { port, owner }: Taken): ConfigError {
+  return new ConfigError(
+    'ERR_PORT_TAKEN',
+    `guest ${guest}: ${proto} port ${port} of ${formatIpv4(address)} is used by the host itself${owner === null ? '' : ` (${owner})`}; stop that service or lease another port`,
+  );
+}
+
+/** `nginx, pid 812`, as ss(8) knows it; null where it cannot be known. */
+function ownerOf(protocol: ProtoName, port: number): string | null {
+  try {
+    const found = /users:\(\("([^"]*)",pid=(\d+)/.exec(runTool('ss', ['-Hanp', `--${protocol}`, 'sport', '=', `:${port}`]));
+    return found === null ? null : `${found[1]}, pid ${found[2]}`;
+  } catch {
+    return null;
+  }
+}
+
+/** Every port that some guest leases, whatever the protocol and address. */
+export function leasedPorts(plan: LeasePlan): PortSet {
+  return plan.guests.reduce((all, guest) => all.union(guest.tcp).union(guest.udp), EMPTY);
+}
+
+export function readReservedPorts(): PortSet {
+  const text = readFileSync(RESERVED_PORTS, 'utf8').trim();
+  return text === '' ? EMPTY : PortSet.parse(text);
+}
+
+/** Replaces the kernel's list. The kernel takes ranges as PortSet writes them. */
+export function writeReservedPorts(ports: PortSet): void {
+  try {
+    writeFileSync(RESERVED_PORTS, ports.isEmpty ? '\n' : `${ports.format()}\n`);
+  } catch (cause) {
+    throw new ConfigError('ERR_RESERVED_PORTS', `ip_local_reserved_ports cannot be written (${messageOf(cause)}); run as root`, { cause });
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Server: a Unix socket for each guest's agent, or a connection to the one that its VMM listens on.
+ *
+ * One session a guest: a new one takes the place of the one before, whose end may not have been seen yet.
+ * Grace        a guest whose session ended keeps its indications for a while (D4), then they end; its leases run on.
+ * Files        sockets are made with mode 0600 in a folder of mode 0755, and removed at the end.
+ */
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import type { LeasePlan } from './lease-plan.js';
+import type { Ports } from './lease-state.js';
+import type { ControlPlane } from './plane.js';
+import { type NetworkFacts, Session, type SessionCounters } from './session.js';
+import { BerthError, messageOf } from '../base/errors.js';
+import type { Log } from '../base/log.js';
+
+/** How long a guest may be away before its indications end. */
+const GRACE_MS = 10_000;
+/** Between two tries to reach a VMM's socket. */
+const RETRY_MS = 500;
+
+interface Agent {
+  readonly guest: string;
+  readonly path: string;
+  session: Session | null;
+  /** A connection that has not said hello yet. */
+  candidate: Session | null;
+  grace: NodeJS.Timeout | null;
+}
+
+export class GuestServer {
+  readonly counters: SessionCounters = { bad: 0, closed: 0 };
+  private readonly plane: ControlPlane;
+  private readonly facts: () => NetworkFacts;
+  private readonly log: Log;
+  private readonly agents: Agent[] = [];
+  private readonly servers: Server[] = [];
+  private closed = false;
+
+  constructor(plane: ControlPlane, facts: () => NetworkFacts, log: Log) {
+    this.plane = plane;
+    this.facts = facts;
+    this.log = log;
+  }
+
+  /** Opens a channel for every guest of the plan that has an agent. */
+  async start(plan: LeasePlan): Promise<void> {
+    for (const { name, agent } of plan.guests) {
+      if (agent === null) continue;
+      const one: Agent = { guest: name, path: agent.socket, session: null, candidate: null, grace: null };
+      this.agents.push(one);
+      if (agent.connect) this.reach(one);
+      else await this.listen(one);
+    }
+  }
+
+  /** Tells every agent what has changed of the host's network. */
+  changed(facts: NetworkFacts): void {
+    for (const { session } of this.agents) session?.notify('changed', facts);
+  }
+
+  /** Tells the guest's agent, if it is there, that it has these ports no more. */
+  revoked(guest: string, ports: Ports, reason: string): void {
+    this.agents.find((one) => one.guest === guest)?.session?.notify('revoked', { ...ports, reason });
+  }
+
+  isConnected(guest: string): boolean {
+    return this.agents.some((one) => one.guest === guest && one.session !== null);
+  }
+
+  close(): void {
+    this.closed = true;
+    for (const one of this.agents) {
+      if (one.grace !== null) clearTimeout(one.grace);
+      one.session?.end(null);
+      one.candidate?.end(null);
+    }
+    for (const server of this.servers) server.close();
+    for (const { path } of this.agents) rmSync(path, { force: true });
+  }
+
+  private async listen(one: Agent): Promise<void> {
+    try {
+      mkdirSync(dirname(one.path), { recursive: true, mode: 0o755 });
+      rmSync(one.path, { force: true }); // of a daemon that was killed; a living one holds the NIC's lock
+      const server = createServer((socket) => {
+        this.accept(one, socket);
+      });
+      await new Promise<void>((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(one.path, resolve);
+      });
+      chmodSync(one.path, 0o600);
+      this.servers.push(server);
+    } catch (cause) {
+      throw new BerthError('ERR_AGENT_SOCKET', `guest ${one.guest}: ${one.path} cannot be listened on: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  /** Connects to the socket that the VMM listens on, again and again. */
+  private reach(one: Agent): void {
+    if (this.closed) return;
+    const socket = connect(one.path);
+    socket.once('connect', () => {
+      this.accept(one, socket);
+    });
+    socket.on('error', () => undefined);
+    socket.once('close', () => {
+      setTimeout(() => {
+        this.reach(one);
+      }, RETRY_MS).unref();
+    });
+  }
+
+  /** A newcomer takes the place of the session before only when its hello has been accepted. */
+  private accept(one: Agent, socket: Socket): void {
+    one.candidate?.end(null);
+    const session = new Session(socket, one.guest, this.plane, this.facts, this.counters, this.log, () => {
+      one.candidate = null;
+      one.session?.end(null);
+      one.session = session;
+      if (one.grace !== null) clearTimeout(one.grace);
+      one.grace = null;
+    });
+    one.candidate = session;
+    socket.once('close', () => {
+      if (one.candidate === session) one.candidate = null;
+      if (one.session !== session || this.closed) return;
+      one.session = null;
+      one.grace = setTimeout(() => {
+        this.log.info({ guest: one.guest }, `guest ${one.guest}: its agent is away; nothing is in use until it is back`);
+        void this.plane.silence(one.guest);
+      }, GRACE_MS);
+    });
+  }
+}

@@ -1,0 +1,272 @@
+/**
+ * The daemon: configuration in; both planes built, started, and stopped in reverse.
+ *
+ *     NIC facts ─▶ lease plan ─▶ lock ─▶ host stack ─▶ steering table ─▶ engine thread ─▶ guest links
+ *
+ * Refused at start, each with its own message and nothing left changed: a NIC that is not there, a port that the host
+ * uses, a link in use, a guest MAC other than the NIC's. A link that is not there yet is waited for.
+ */
+import { place, requireForRun, type Config } from './base/config.js';
+import { BerthError, ConfigError } from './base/errors.js';
+import type { Log } from './base/log.js';
+import { Control } from './control/control.js';
+import { GuestLinks } from './control/guest-links.js';
+import { HostStack } from './control/host-stack.js';
+import type { LeasePlan } from './control/lease-plan.js';
+import { type OnTable, Publisher } from './control/publisher.js';
+import { resolveLeases } from './control/static-leases.js';
+import { Counters, type CounterSnapshot } from './dataplane/counters.js';
+import { EngineThread } from './dataplane/thread.js';
+import { CapIo } from './io/cap-io.js';
+import { createCapRings } from './io/cap-ring.js';
+import { findInterface, type Interface, interfaceIndex, interfaceNames } from './io/interfaces.js';
+import { Lock } from './io/lock.js';
+import { openRing, takeKernelDrops } from './io/packet-io.js';
+import { RawSocketOut } from './io/raw-socket-out.js';
+import { removeGuestTap } from './io/tap-io.js';
+import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
+import { formatIpv4, formatMac, parseMac } from './wire/address.js';
+
+const HOUSEKEEPING_MS = 1000;
+/** How old what is written down of implicit uses may be. */
+const IMPLICIT_MS = 250;
+/** Idle time-outs of implicit uses (D7): at least what NATs must keep, RFC 5382 REQ-5 and RFC 4787 REQ-5. */
+const TCP_IDLE_MS = 124 * 60_000;
+const UDP_IDLE_MS = 5 * 60_000;
+
+export class Daemon {
+  readonly nic: Interface;
+  readonly plan: LeasePlan;
+  private readonly config: Config;
+  private readonly log: Log;
+  private readonly counters: Counters;
+  private readonly timers: NodeJS.Timeout[] = [];
+  /** How to undo what has been started so far, in order of starting. */
+  private readonly undo: (() => void | Promise<void>)[] = [];
+  private stopped: Promise<void> | null = null;
+  private sendTable: OnTable = () => undefined;
+  private linkFailed: (port: number, serial: number) => void = () => undefined;
+  /** Rejects when something that the daemon cannot do without has failed; call `stop` then. Never resolves. */
+  readonly failure: Promise<never>;
+  private onFailure: (error: Error) => void = () => undefined;
+
+  private constructor(config: Config, log: Log) {
+    this.config = config;
+    this.log = log;
+    this.failure = new Promise((_, reject) => {
+      this.onFailure = reject;
+    });
+    this.failure.catch(() => undefined); // whoever waits for it is told; until then it is no unhandled error
+    this.nic = readNic(config);
+    this.plan = resolveLeases(config, { nicAddresses: this.nic.addresses });
+    this.counters = new Counters(this.plan.guests.length);
+    refuseForeignMacs(this.plan, this.nic, config);
+  }
+
+  /** Builds and starts everything; on failure undoes what was done and throws. */
+  static async start(config: Config, log: Log): Promise<Daemon> {
+    if (process.getuid?.() !== 0) throw new BerthError('ERR_NOT_ROOT', 'the daemon needs root: it opens the NIC, makes taps and mutes ports; start it with sudo');
+    const daemon = new Daemon(config, log);
+    try {
+      await daemon.startAll();
+    } catch (error) {
+      await daemon.stop();
+      throw error;
+    }
+    return daemon;
+  }
+
+  readCounters(): CounterSnapshot {
+    return this.counters.read();
+  }
+
+  /** Undoes everything in reverse; may be called more than once. */
+  stop(): Promise<void> {
+    this.stopped ??= this.stopAll();
+    return this.stopped;
+  }
+
+  private async startAll(): Promise<void> {
+    const { config, log, nic, plan } = this;
+    const lock = await Lock.take('NIC', nic.name);
+    this.undo.push(() => {
+      lock.release();
+    });
+
+    const host = new HostStack(nic.name, nic.mac);
+    this.undo.push(() => {
+      host.restore();
+    });
+    host.apply(plan);
+    this.removeUnwantedTaps(host);
+
+    const publisher = new Publisher(plan, (buffer, generation, guests) => {
+      this.sendTable(buffer, generation, guests);
+    });
+    publisher.restoreImplicit(host.implicitUses);
+    const { engine, takeDrops } = await this.startEngine(publisher, this.rejectOutput());
+    this.sendTable = (buffer, generation, guests) => {
+      engine.send({ type: 'table', buffer, generation, guests });
+    };
+
+    const dress = { mac: nic.mac, mtu: nic.mtu, offloads: config.backend === 'packet' };
+    const links = new GuestLinks(
+      plan,
+      dress,
+      {
+        attach: (port, fd, isSocket, serial) => {
+          engine.send({ type: 'attach', port, fd, isSocket, serial });
+        },
+        detach: (port) => {
+          engine.send({ type: 'detach', port });
+        },
+      },
+      host,
+      log,
+    );
+    this.undo.push(() => {
+      links.stop();
+    });
+    this.linkFailed = (port, serial) => {
+      links.failed(port, serial);
+    };
+    await links.start((tap) => Lock.take('tap', tap));
+    let control: Control | null = null;
+    if (plan.guests.some((guest) => guest.agent !== null)) {
+      const started = await Control.start({ config, plan, nic, publisher, host, log });
+      this.undo.push(() => started.close());
+      control = started;
+    }
+    await this.startAdmin(publisher, links, control);
+
+    this.every(HOUSEKEEPING_MS, () => {
+      this.counters.addKernelDrops(takeDrops());
+      if (interfaceIndex(nic.name) !== nic.ifindex) this.onFailure(new BerthError('ERR_NIC_GONE', `NIC ${nic.name} is gone; start again when it is back`));
+    });
+    this.every(IMPLICIT_MS, () => {
+      const uses = publisher.implicitUses();
+      if (uses !== null) host.rememberImplicit(uses);
+    });
+    this.every(UDP_IDLE_MS, () => publisher.sweepIdle(PROTO_UDP));
+    this.every(TCP_IDLE_MS, () => publisher.sweepIdle(PROTO_TCP));
+    for (const address of plan.shared) {
+      if (!nic.addresses.includes(address)) log.warn(`shared address ${formatIpv4(address)} is not on ${nic.name}: nothing answers ARP for it`);
+    }
+  }
+
+  private async startEngine(publisher: Publisher, sendRefusal: (packet: Uint8Array) => void): Promise<{ engine: EngineThread; takeDrops: () => number }> {
+    const { config, nic } = this;
+    const rings = config.backend === 'cap' ? createCapRings() : null;
+    const nicFd = rings === null ? openRing(nic.name, nic.ifindex) : -1;
+    let cap: CapIo | null = null;
+    const engine = await EngineThread.start(
+      {
+        table: publisher.buffer,
+        counters: this.counters.buffer,
+        guests: publisher.guestsByAddress,
+        nic: rings === null ? { backend: 'packet', fd: nicFd } : { backend: 'cap', ring: rings },
+        mac: parseMac(nic.mac) ?? new Uint8Array(6),
+        rejecting: config.notInUse === 'reject',
+        rejectRate: config.rejectRate,
+        maxPorts: 1 + this.plan.guests.length,
+      },
+      {
+        adopted: (generation) => {
+          publisher.adopted(generation);
+        },
+        failed: (port, serial) => {
+          if (port === 0) this.log.warn(`NIC ${nic.name} went down; frames are lost until it is up again`);
+          else this.linkFailed(port, serial);
+        },
+        reject: sendRefusal,
+        capSend: () => cap?.flush(),
+        died: (error) => {
+          this.onFailure(error);
+        },
+      },
+    );
+    this.undo.push(() => engine.stop(false));
+    if (rings !== null) {
+      const opened = new CapIo(nic.name, rings, () => {
+        engine.wake();
+      });
+      cap = opened;
+      this.undo.push(() => {
+        opened.close();
+      });
+      this.log.warn(`back end cap: switch receive offloads off, or long frames are lost: ethtool -K ${nic.name} gro off lro off`);
+    }
+    return { engine, takeDrops: () => (rings === null ? takeKernelDrops(nicFd) : (cap?.takeDrops() ?? 0)) };
+  }
+
+  /** Loaded last, when guests are served already: its modules take longer than all before. */
+  private async startAdmin(publisher: Publisher, links: GuestLinks, control: Control | null): Promise<void> {
+    const { config, plan, nic } = this;
+    const [{ AdminServer }, { AdminDesk }] = await Promise.all([import('./control/admin.js'), import('./control/admin-desk.js')]);
+    const counters = (): object => {
+      const { guests, ...rest } = this.counters.read();
+      return { ...rest, guests: Object.fromEntries(plan.guests.map(({ name, index }) => [name, guests[index]])) };
+    };
+    const desk = new AdminDesk({ plan, nic, backend: config.backend, notInUse: config.notInUse, links, publisher, control, counters });
+    const admin = await AdminServer.start(config, desk, this.log);
+    this.undo.push(() => admin.close());
+  }
+
+  /** Opens the raw socket only where the policy needs it. */
+  private rejectOutput(): (packet: Uint8Array) => void {
+    if (this.config.notInUse !== 'reject') return () => undefined;
+    const out = new RawSocketOut((error) => {
+      this.log.warn(error.message);
+    });
+    this.undo.push(() => {
+      out.close();
+    });
+    return (packet) => {
+      out.send(packet);
+    };
+  }
+
+  /** Taps that a killed daemon left for guests that are no longer configured. */
+  private removeUnwantedTaps(host: HostStack): void {
+    const wanted = this.plan.guests.map(({ link }) => (link?.kind === 'netns' ? `${link.netns}/${link.name}` : ''));
+    for (const tap of host.guestTaps) if (!wanted.includes(`${tap.netns}/${tap.name}`)) removeGuestTap(tap);
+  }
+
+  private every(periodMs: number, action: () => void): void {
+    this.timers.push(setInterval(action, periodMs));
+  }
+
+  private async stopAll(): Promise<void> {
+    for (const timer of this.timers) clearInterval(timer);
+    const errors: unknown[] = [];
+    for (const action of this.undo.splice(0).reverse()) {
+      try {
+        await action();
+      } catch (error) {
+        errors.push(error); // the rest is undone all the same
+      }
+    }
+    if (errors.length > 0) throw errors[0];
+  }
+}
+
+function readNic(config: Config): Interface {
+  const name = requireForRun(config);
+  const nic = findInterface(name);
+  if (nic === null) {
+    const there = interfaceNames().filter((other) => other !== 'lo');
+    throw new ConfigError('ERR_NIC_MISSING', `${place(config, ['nic'])}: there is no interface ${name}; this host has ${there.length === 0 ? 'none' : there.join(', ')}`);
+  }
+  if (!nic.ethernet) throw new ConfigError('ERR_NIC_TYPE', `${place(config, ['nic'])}: ${name} is not an Ethernet interface; name one that is`);
+  return nic;
+}
+
+function refuseForeignMacs(plan: LeasePlan, nic: Interface, config: Config): void {
+  for (const guest of plan.guests) {
+    if (guest.mac === null || formatMac(guest.mac) === nic.mac) continue;
+    throw new ConfigError(
+      'ERR_GUEST_MAC',
+      `${place(config, ['guests', guest.name, 'link', 'mac'])}: guest ${guest.name} has MAC ${formatMac(guest.mac)}, NIC ${nic.name} has ${nic.mac}; a guest that shares the address must have the NIC's MAC`,
+    );
+  }
+}
