@@ -17,11 +17,12 @@ import { type OnTable, Publisher } from './control/publisher.js';
 import { resolveLeases } from './control/static-leases.js';
 import { Counters, type CounterSnapshot } from './dataplane/counters.js';
 import { EngineThread } from './dataplane/thread.js';
+import type { WorkerStart } from './dataplane/worker-protocol.js';
 import { CapIo } from './io/cap-io.js';
 import { createCapRings } from './io/cap-ring.js';
 import { findInterface, type Interface, interfaceIndex, interfaceNames } from './io/interfaces.js';
 import { Lock } from './io/lock.js';
-import { openRing, takeKernelDrops } from './io/packet-io.js';
+import { openRings, takeKernelDrops } from './io/packet-io.js';
 import { RawSocketOut } from './io/raw-socket-out.js';
 import { removeGuestTap } from './io/tap-io.js';
 import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
@@ -156,15 +157,15 @@ export class Daemon {
 
   private async startEngine(publisher: Publisher, sendRefusal: (packet: Uint8Array) => void): Promise<{ engine: EngineThread; takeDrops: () => number }> {
     const { config, nic } = this;
-    const rings = config.backend === 'cap' ? createCapRings() : null;
-    const nicFd = rings === null ? openRing(nic.name, nic.ifindex) : -1;
+    const io: WorkerStart['nic'] =
+      config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex) };
     let cap: CapIo | null = null;
     const engine = await EngineThread.start(
       {
         table: publisher.buffer,
         counters: this.counters.buffer,
         guests: publisher.guestsByAddress,
-        nic: rings === null ? { backend: 'packet', fd: nicFd } : { backend: 'cap', ring: rings },
+        nic: io,
         mac: parseMac(nic.mac) ?? new Uint8Array(6),
         rejecting: config.notInUse === 'reject',
         rejectRate: config.rejectRate,
@@ -186,8 +187,8 @@ export class Daemon {
       },
     );
     this.undo.push(() => engine.stop(false));
-    if (rings !== null) {
-      const opened = new CapIo(nic.name, rings, () => {
+    if (io.backend === 'cap') {
+      const opened = new CapIo(nic.name, io.ring, () => {
         engine.wake();
       });
       cap = opened;
@@ -196,7 +197,7 @@ export class Daemon {
       });
       this.log.warn(`back end cap: switch receive offloads off, or long frames are lost: ethtool -K ${nic.name} gro off lro off`);
     }
-    return { engine, takeDrops: () => (rings === null ? takeKernelDrops(nicFd) : (cap?.takeDrops() ?? 0)) };
+    return { engine, takeDrops: () => (io.backend === 'packet' ? takeKernelDrops(io.sockets) : (cap?.takeDrops() ?? 0)) };
   }
 
   /** Loaded last, when guests are served already: its modules take longer than all before. */

@@ -1,6 +1,7 @@
-// The engine's ports: one receive ring (the NIC) and any number of links, served by one thread.
+// The engine's ports: the NIC's two receive rings and any number of links, served by one thread.
 //
-//   port 0        the NIC, an AF_PACKET ring in memory 0
+//   port 0        the NIC: two AF_PACKET rings side by side in memory 0, one of many small slots and one of slots for
+//                 super-frames; received as one, in order of time. What is sent goes out by the first one's socket
 //   port 1 + n    link n: a tap descriptor, or a packet socket on a tap that a VMM holds; both carry a 10-byte
 //                 virtio-net header before each frame, and both are read into the link slots, memory 1
 //   memory 2      frames that JavaScript put somewhere itself (the `cap` back end)
@@ -64,8 +65,9 @@ class Ports {
 
   // Adds the descriptor whose signal ends Wait(); stays the caller's.
   int AttachEvent(int fd);
-  // Takes over `fd` with the ring made by OpenPacket; maps it as memory 0 and serves it as port 0.
-  int AttachRing(int fd, uint32_t slots, uint32_t slot_bytes, uint32_t block_bytes);
+  // Takes over the sockets and their rings made by OpenPacket, each of at least `capacity` slots; maps them as memory 0
+  // and serves them as port 0.
+  int AttachRings(const int fds[2], const RingShape shapes[2]);
   // Takes over `fd` as `port` (1 …); is_socket for a packet socket, else a tap.
   int AttachLink(int port, int fd, bool is_socket);
   // Closes the port's descriptor; unless keep_tap, a tap loses its persistence and disappears.
@@ -75,7 +77,7 @@ class Ports {
   // `ready` are valid. A port is ready when it has frames.
   int Wait(int timeout_ms, int looks);
   // Fill the descriptors; return how many frames.
-  int ReceiveRing();
+  int ReceiveRings();
   int ReceiveLink(int port);
   // Sends frames 0 … count-1 by their verdicts and gives ring slots back; returns how many could not be sent.
   int Forward(Memory memory, uint32_t count);
@@ -93,8 +95,19 @@ class Ports {
     // A packet socket that goes past the interface's queue.
     bool bypasses = false;
   };
-  bool RingReady() const;
-  uint8_t* SlotAt(uint32_t slot) const;
+  // A ring, and the slot in it that the kernel fills next.
+  struct Ring {
+    int fd = -1;
+    RingShape shape{};
+    uint8_t* base = nullptr;
+    uint8_t* next = nullptr;
+    uint32_t block = 0, in_block = 0;
+    tpacket2_hdr* Header() const { return reinterpret_cast<tpacket2_hdr*>(next); }
+    bool IsReady() const { return next != nullptr && (__atomic_load_n(&Header()->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0; }
+    void Advance();
+  };
+  Ring* NextReady();
+  int Watch(int fd, uint64_t key);
   void Flush(int port);
   static bool StopBypass(Port& port, const uint8_t* packet);
   int32_t WriteFrame(int port, uint8_t* packet, size_t bytes);
@@ -106,9 +119,9 @@ class Ports {
   std::vector<Port> ports_;
   uint8_t* memory_[3] = {nullptr, nullptr, nullptr};
   uint64_t memory_bytes_[3] = {0, 0, 0};
-  // The ring: the next slot to look at, and how slots lie in blocks.
-  uint32_t head_ = 0, slots_ = 0, slot_bytes_ = 0, block_bytes_ = 0, per_block_ = 1;
-  uint32_t batch_head_ = 0;
+  Ring rings_[2];
+  // The slots of the batch that was received last.
+  std::vector<tpacket2_hdr*> lent_;
   // Frames gathered for one sendmmsg or recvmmsg.
   std::vector<mmsghdr> messages_;
   std::vector<iovec> vectors_;

@@ -14,13 +14,13 @@ class PortsBinding : public Napi::ObjectWrap<PortsBinding> {
     return DefineClass(env, "Ports",
                        {
                            InstanceMethod<&PortsBinding::AttachEvent>("attachEvent"),
-                           InstanceMethod<&PortsBinding::AttachRing>("attachRing"),
+                           InstanceMethod<&PortsBinding::AttachRings>("attachRings"),
                            InstanceMethod<&PortsBinding::AttachLink>("attachLink"),
                            InstanceMethod<&PortsBinding::Detach>("detach"),
                            InstanceMethod<&PortsBinding::Memory>("memory"),
                            InstanceMethod<&PortsBinding::SetOtherMemory>("setOtherMemory"),
                            InstanceMethod<&PortsBinding::Wait>("wait"),
-                           InstanceMethod<&PortsBinding::ReceiveRing>("receiveRing"),
+                           InstanceMethod<&PortsBinding::ReceiveRings>("receiveRings"),
                            InstanceMethod<&PortsBinding::ReceiveLink>("receiveLink"),
                            InstanceMethod<&PortsBinding::Forward>("forward"),
                            InstanceMethod<&PortsBinding::SendOne>("sendOne"),
@@ -56,8 +56,11 @@ class PortsBinding : public Napi::ObjectWrap<PortsBinding> {
   static Napi::Value Result(const Napi::CallbackInfo& info, int value) { return Napi::Number::New(info.Env(), value); }
 
   Napi::Value AttachEvent(const Napi::CallbackInfo& info) { return Result(info, ports_->AttachEvent(Int(info, 0))); }
-  Napi::Value AttachRing(const Napi::CallbackInfo& info) {
-    return Result(info, ports_->AttachRing(Int(info, 0), Uint(info, 1), Uint(info, 2), Uint(info, 3)));
+  // (fd, slotBytes, blockBytes, blocks) of the ring of small slots, then of the other
+  Napi::Value AttachRings(const Napi::CallbackInfo& info) {
+    const int fds[] = {Int(info, 0), Int(info, 4)};
+    const RingShape shapes[] = {{Uint(info, 1), Uint(info, 2), Uint(info, 3)}, {Uint(info, 5), Uint(info, 6), Uint(info, 7)}};
+    return Result(info, ports_->AttachRings(fds, shapes));
   }
   Napi::Value AttachLink(const Napi::CallbackInfo& info) {
     return Result(info, ports_->AttachLink(Int(info, 0), Int(info, 1), info[2].As<Napi::Boolean>().Value()));
@@ -77,7 +80,7 @@ class PortsBinding : public Napi::ObjectWrap<PortsBinding> {
     return info.Env().Undefined();
   }
   Napi::Value Wait(const Napi::CallbackInfo& info) { return Result(info, ports_->Wait(Int(info, 0), Int(info, 1))); }
-  Napi::Value ReceiveRing(const Napi::CallbackInfo& info) { return Result(info, ports_->ReceiveRing()); }
+  Napi::Value ReceiveRings(const Napi::CallbackInfo& info) { return Result(info, ports_->ReceiveRings()); }
   Napi::Value ReceiveLink(const Napi::CallbackInfo& info) { return Result(info, ports_->ReceiveLink(Int(info, 0))); }
   Napi::Value Forward(const Napi::CallbackInfo& info) {
     return Result(info, ports_->Forward(static_cast<enum Memory>(Int(info, 0)), Uint(info, 1)));

@@ -54,24 +54,37 @@ bool IsHonest(const uint8_t* frame, size_t length) {
 
 }  // namespace
 
-uint8_t* Ports::SlotAt(uint32_t slot) const {
-  return memory_[kRingMemory] + size_t{slot / per_block_} * block_bytes_ + size_t{slot % per_block_} * slot_bytes_;
+void Ports::Ring::Advance() {
+  next += shape.slot_bytes;
+  if (++in_block < shape.per_block()) return;
+  in_block = 0;
+  block = block + 1 < shape.blocks ? block + 1 : 0;
+  next = base + size_t{block} * shape.block_bytes;
 }
 
-bool Ports::RingReady() const {
-  if (slots_ == 0) return false;
-  auto* header = reinterpret_cast<tpacket2_hdr*>(SlotAt(head_));
-  return (__atomic_load_n(&header->tp_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER) != 0;
+// The ring whose next frame came first; null when there is none.
+Ports::Ring* Ports::NextReady() {
+  Ring& small = rings_[0];
+  Ring& large = rings_[1];
+  bool is_small = small.IsReady();
+  bool is_large = large.IsReady();
+  // A frame that was filled in before one that is seen is seen by a look afterwards, not by one before.
+  if (is_large && !is_small) is_small = small.IsReady();
+  if (!is_small || !is_large) return is_small ? &small : is_large ? &large : nullptr;
+  const tpacket2_hdr* a = small.Header();
+  const tpacket2_hdr* b = large.Header();
+  bool large_first = b->tp_sec != a->tp_sec ? b->tp_sec < a->tp_sec : b->tp_nsec < a->tp_nsec;
+  return large_first ? &large : &small;
 }
 
-int Ports::ReceiveRing() {
-  batch_head_ = head_;
+int Ports::ReceiveRings() {
   uint32_t n = 0;
   uint8_t* const base = memory_[kRingMemory];
-  while (n < d_.capacity && n < slots_ && RingReady()) {
-    uint8_t* slot = SlotAt(head_);
-    auto* header = reinterpret_cast<tpacket2_hdr*>(slot);
-    uint8_t* frame = slot + header->tp_mac;
+  while (n < d_.capacity) {
+    Ring* ring = NextReady();
+    if (ring == nullptr) break;
+    tpacket2_hdr* header = ring->Header();
+    uint8_t* frame = ring->next + header->tp_mac;
     uint32_t tag = 0;
     if ((header->tp_status & TP_STATUS_VLAN_VALID) != 0) {
       uint16_t tpid = (header->tp_status & TP_STATUS_VLAN_TPID_VALID) != 0 ? header->tp_vlan_tpid : 0x8100;
@@ -83,8 +96,8 @@ int Ports::ReceiveRing() {
     d_.wire_length[n] = header->tp_len + tag;
     d_.seconds[n] = header->tp_sec;
     d_.nanoseconds[n] = header->tp_nsec;
-    n++;
-    head_ = head_ + 1 == slots_ ? 0 : head_ + 1;
+    lent_[n++] = header;
+    ring->Advance();
   }
   return static_cast<int>(n);
 }

@@ -90,10 +90,7 @@ int Ports::Forward(Memory memory, uint32_t count) {
   }
   if (gathered_ > 0) Flush(gathering_for);
   if (memory == kRingMemory) {
-    for (uint32_t i = 0; i < count; i++) {
-      auto* header = reinterpret_cast<tpacket2_hdr*>(SlotAt((batch_head_ + i) % slots_));
-      __atomic_store_n(&header->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
-    }
+    for (uint32_t i = 0; i < count; i++) __atomic_store_n(&lent_[i]->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
   }
   return lost_;
 }

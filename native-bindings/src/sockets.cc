@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/ethtool.h>
+#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/if_tun.h>
@@ -40,9 +41,22 @@ int Fail(int fd) {
 
 int SetInt(int fd, int level, int option, int value) { return setsockopt(fd, level, option, &value, sizeof value); }
 
+// Lets the socket take only frames of `shortest` … `longest` bytes.
+int FilterByLength(int fd, uint32_t shortest, uint32_t longest) {
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, shortest, 0, 2),
+      BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, longest, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, ~0u),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  sock_fprog filter{sizeof program / sizeof *program, program};
+  return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter);
+}
+
 }  // namespace
 
-int OpenPacket(int ifindex, bool promiscuous, uint32_t ring_slots, uint32_t slot_bytes, uint32_t block_bytes) {
+int OpenPacket(int ifindex, bool promiscuous, const RingShape* ring, uint32_t shortest, uint32_t longest) {
   // Protocol 0 until bind: nothing of other interfaces gets in.
   int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
@@ -50,14 +64,14 @@ int OpenPacket(int ifindex, bool promiscuous, uint32_t ring_slots, uint32_t slot
   if (SetInt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1) < 0) return Fail(fd);
   if (SetQueueBypass(fd, true) < 0) return Fail(fd);
   SetInt(fd, SOL_SOCKET, SO_SNDBUFFORCE, 32 << 20);
-  if (ring_slots > 0) {
+  if (ring != nullptr) {
+    if (FilterByLength(fd, shortest, longest) < 0) return Fail(fd);
     if (SetInt(fd, SOL_PACKET, PACKET_VERSION, TPACKET_V2) < 0) return Fail(fd);
     tpacket_req req{};
-    req.tp_frame_size = slot_bytes;
-    req.tp_block_size = block_bytes;
-    uint32_t per_block = block_bytes / slot_bytes;
-    req.tp_block_nr = ring_slots / per_block;
-    req.tp_frame_nr = req.tp_block_nr * per_block;
+    req.tp_frame_size = ring->slot_bytes;
+    req.tp_block_size = ring->block_bytes;
+    req.tp_block_nr = ring->blocks;
+    req.tp_frame_nr = ring->blocks * ring->per_block();
     if (setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof req) < 0) return Fail(fd);
   } else {
     SetInt(fd, SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20);

@@ -12,10 +12,17 @@ namespace berth {
 // Bytes of struct virtio_net_hdr before each frame, on every descriptor opened here.
 constexpr size_t kVnetHeader = 10;
 
-// AF_PACKET socket bound to `ifindex` for all protocols, own transmissions ignored, virtio-net headers on.
-// ring_slots > 0 makes a TPACKET_V2 receive ring of that many slots of `slot_bytes` (a multiple of 16), laid out in
-// blocks of `block_bytes` (a multiple of the page size); 0 leaves it to recvmsg with auxiliary data.
-int OpenPacket(int ifindex, bool promiscuous, uint32_t ring_slots, uint32_t slot_bytes, uint32_t block_bytes);
+// A TPACKET_V2 receive ring: slots of `slot_bytes` (a multiple of 16), as many as fit, in `blocks` blocks of `block_bytes`
+// (a multiple of the page size).
+struct RingShape {
+  uint32_t slot_bytes, block_bytes, blocks;
+  uint32_t per_block() const { return block_bytes / slot_bytes; }
+  size_t bytes() const { return size_t{blocks} * block_bytes; }
+};
+
+// AF_PACKET socket bound to `ifindex` for all protocols, own transmissions ignored, virtio-net headers on. With a ring it
+// takes only frames of `shortest` … `longest` bytes; without one (null) all, by recvmsg with auxiliary data.
+int OpenPacket(int ifindex, bool promiscuous, const RingShape* ring, uint32_t shortest, uint32_t longest);
 
 // Whether what is sent goes past the interface's queue, straight to its driver (PACKET_QDISC_BYPASS): a full interface is
 // then known at once, but nothing cuts a super-frame that the driver cannot cut itself.

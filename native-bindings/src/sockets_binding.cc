@@ -17,9 +17,13 @@ uint32_t Uint(const Napi::CallbackInfo& info, int argument) { return info[argume
 bool Bool(const Napi::CallbackInfo& info, int argument) { return info[argument].As<Napi::Boolean>().Value(); }
 Napi::Value Result(const Napi::CallbackInfo& info, int value) { return Napi::Number::New(info.Env(), value); }
 
-// (ifindex, promiscuous, ringSlots, slotBytes, blockBytes) → fd
-Napi::Value OpenPacketFn(const Napi::CallbackInfo& info) {
-  return Result(info, OpenPacket(Int(info, 0), Bool(info, 1), Uint(info, 2), Uint(info, 3), Uint(info, 4)));
+// (ifindex) → fd
+Napi::Value OpenPacketFn(const Napi::CallbackInfo& info) { return Result(info, OpenPacket(Int(info, 0), false, nullptr, 0, 0)); }
+
+// (ifindex, promiscuous, slotBytes, blockBytes, blocks, shortest, longest) → fd
+Napi::Value OpenRingFn(const Napi::CallbackInfo& info) {
+  RingShape ring{Uint(info, 2), Uint(info, 3), Uint(info, 4)};
+  return Result(info, OpenPacket(Int(info, 0), Bool(info, 1), &ring, Uint(info, 5), Uint(info, 6)));
 }
 
 // (name, netnsFd or -1, offloads) → fd
@@ -62,6 +66,7 @@ Napi::Value SendFrameFn(const Napi::CallbackInfo& info) {
 
 void ExportSockets(Napi::Env env, Napi::Object exports) {
   exports.Set("openPacket", Napi::Function::New(env, OpenPacketFn));
+  exports.Set("openRing", Napi::Function::New(env, OpenRingFn));
   exports.Set("takeDrops", Napi::Function::New(env, TakeDropsFn));
   exports.Set("interfaceIndex", Napi::Function::New(env, InterfaceIndexFn));
   exports.Set("openTap", Napi::Function::New(env, OpenTapFn));

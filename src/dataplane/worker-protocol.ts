@@ -1,5 +1,6 @@
 /** What the daemon (main thread) and the engine's worker say to each other. Plain data; descriptors are numbers. */
 import type { CapRingBuffers } from '../io/cap-ring.js';
+import type { RingSockets } from '../io/packet-io.js';
 
 /** Handed over when the worker starts. */
 export interface WorkerStart {
@@ -9,7 +10,7 @@ export interface WorkerStart {
   guests: (number[] | undefined)[];
   /** An eventfd: signalled after each command. */
   eventFd: number;
-  nic: { backend: 'packet'; fd: number } | { backend: 'cap'; ring: CapRingBuffers };
+  nic: { backend: 'packet'; sockets: RingSockets } | { backend: 'cap'; ring: CapRingBuffers };
   /** Six bytes. */
   mac: Uint8Array;
   rejecting: boolean;

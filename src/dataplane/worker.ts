@@ -54,7 +54,7 @@ class EngineLoop {
     this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, (slots, frame, l3) => this.answer(slots, frame, l3));
     this.ports.attachEvent(start.eventFd);
     if (start.nic.backend === 'packet') {
-      this.ports.attachRing(start.nic.fd);
+      this.ports.attachRings(start.nic.sockets);
     } else {
       const { received, toSend } = start.nic.ring;
       this.cap = new CapSink(this.ports, new CapRing(received), new CapRing(toSend), () => this.report({ type: 'cap-send' }));
@@ -80,7 +80,7 @@ class EngineLoop {
     } else if (event >= FAILED) {
       this.fail(event - FAILED);
     } else if (event === NIC_PORT) {
-      if (ports.receiveRing() > 0) engine.ingress(ports);
+      if (ports.receiveRings() > 0) engine.ingress(ports);
     } else if (ports.receiveLink(event) > 0) {
       cap?.beginEgress();
       engine.egress(event - 1, cap ?? ports);

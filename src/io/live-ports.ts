@@ -1,13 +1,13 @@
 /**
  * Live ports: the addon's rings, taps and packet sockets as a source and sink of frames for one engine.
  *
- * Memory       received frames are borrowed until `forward` of the same batch. NIC frames lie in the kernel's ring,
+ * Memory       received frames are borrowed until `forward` of the same batch. NIC frames lie in the kernel's rings,
  *              link frames in the addon's slots, both seen without a copy.
  * Thread       all calls from the thread that made it.
  */
 import { addon, check, LINK_MEMORY, type NativePorts, OTHER_MEMORY, RING_MEMORY } from '../native/binding.js';
 import type { FrameSink, FrameSlots } from './frame-io.js';
-import { RING_BLOCK_BYTES, RING_SLOT_BYTES, RING_SLOTS } from './packet-io.js';
+import { LARGE_RING, RING_BLOCK_BYTES, type RingSockets, SMALL_RING } from './packet-io.js';
 
 /** Frames a turn: enough that the crossings cost nothing a frame, few enough that their headers stay in the cache. */
 export const LIVE_BATCH = 256;
@@ -42,9 +42,13 @@ export class LivePorts implements FrameSink {
     check(this.native.attachEvent(fd), 'watching the wake-up event');
   }
 
-  /** Takes over the NIC's socket as port 0. */
-  attachRing(fd: number): void {
-    check(this.native.attachRing(fd, RING_SLOTS, RING_SLOT_BYTES, RING_BLOCK_BYTES), 'mapping the packet ring');
+  /** Takes over the NIC's sockets as port 0. */
+  attachRings({ small, large }: RingSockets): void {
+    const attached = this.native.attachRings(
+      ...[small, SMALL_RING.slotBytes, RING_BLOCK_BYTES, SMALL_RING.blocks],
+      ...[large, LARGE_RING.slotBytes, RING_BLOCK_BYTES, LARGE_RING.blocks],
+    );
+    check(attached, 'mapping the packet rings');
     this.views[RING_MEMORY] = new Uint8Array(this.native.memory(RING_MEMORY));
   }
 
@@ -70,8 +74,8 @@ export class LivePorts implements FrameSink {
     return check(this.native.wait(timeoutMs, LOOKS), 'waiting for frames');
   }
 
-  receiveRing(): number {
-    this.slots.count = this.native.receiveRing();
+  receiveRings(): number {
+    this.slots.count = this.native.receiveRings();
     return this.lend(RING_MEMORY);
   }
 
@@ -97,7 +101,7 @@ export class LivePorts implements FrameSink {
     return this.answer(slots, frame, l3);
   }
 
-  /** Closes every descriptor and unmaps the ring; nothing may be called afterwards. */
+  /** Closes every descriptor and unmaps the rings; nothing may be called afterwards. */
   close(): void {
     this.native.close(...this.views.slice(0, OTHER_MEMORY).map((view) => view.buffer as ArrayBuffer));
   }

@@ -1,30 +1,57 @@
 /**
- * Packet sockets: the NIC's receive ring (default back end), the host side of a VMM's tap, and plain sending.
+ * Packet sockets: the NIC's receive rings (default back end), the host side of a VMM's tap, and plain sending.
  *
  * Ring         TPACKET_V2 (no block timer), virtio-net headers, ETH_P_ALL, own transmissions ignored, promiscuous by
  *              membership, which the kernel gives back when the socket closes; packet(7).
- * Geometry     a slot holds the longest super-frame; slots lie in 1 MiB blocks (15 each, the rest of a block unused).
+ * Two rings    a socket each, with a filter on the frame's length: deep and small-slotted for what comes in bursts while the
+ *              engine's thread waits for a processor, large-slotted for super-frames, which carry many segments each.
+ * Blocks       of 1 MiB hold the slots, as many as fit; the rest of a block is unused.
  */
 import { addon, check } from '../native/binding.js';
 
-export const RING_SLOT_BYTES = 68 * 1024;
 export const RING_BLOCK_BYTES = 1024 * 1024;
-/** 510 slots: 34 MiB. A burst of that many frames waits without loss. */
-export const RING_SLOTS = 34 * Math.floor(RING_BLOCK_BYTES / RING_SLOT_BYTES);
 
-/** A packet socket on the NIC with its ring. The descriptor is the caller's until it is attached to LivePorts. */
-export function openRing(nic: string, ifindex: number): number {
-  return check(addon().openPacket(ifindex, true, RING_SLOTS, RING_SLOT_BYTES, RING_BLOCK_BYTES), `opening a packet ring on ${nic}`);
+/** The size of a ring's slots, and its number of blocks. */
+interface RingSize {
+  slotBytes: number;
+  blocks: number;
+}
+
+/** 8,192 slots. A burst of that many frames waits without loss. */
+export const SMALL_RING: RingSize = { slotBytes: 2048, blocks: 16 };
+/** 510 slots, each of which holds the longest super-frame. */
+export const LARGE_RING: RingSize = { slotBytes: 68 * 1024, blocks: 34 };
+/** With the kernel's and the virtio-net header before it, such a frame fits a small slot; those of the usual MTU do. */
+const LONGEST_SMALL = 1900;
+const LONGEST = 0xffffffff;
+
+/** The sockets of the NIC's two rings, each of which takes the frames of its size. */
+export interface RingSockets {
+  small: number;
+  large: number;
+}
+
+/** Opens both rings on the NIC. The descriptors are the caller's until they are attached to LivePorts. */
+export function openRings(nic: string, ifindex: number): RingSockets {
+  const open = (size: RingSize, promiscuous: boolean, shortest: number, longest: number): number =>
+    check(addon().openRing(ifindex, promiscuous, size.slotBytes, RING_BLOCK_BYTES, size.blocks, shortest, longest), `opening a packet ring on ${nic}`);
+  const small = open(SMALL_RING, true, 0, LONGEST_SMALL);
+  try {
+    return { small, large: open(LARGE_RING, false, LONGEST_SMALL + 1, LONGEST) };
+  } catch (error) {
+    addon().closeFd(small);
+    throw error;
+  }
 }
 
 /** A packet socket on the host side of a tap whose other end a VMM holds. */
 export function openTapHostSide(tap: string, ifindex: number): number {
-  return check(addon().openPacket(ifindex, false, 0, 0, 0), `opening a packet socket on ${tap}`);
+  return check(addon().openPacket(ifindex), `opening a packet socket on ${tap}`);
 }
 
-/** Frames that the kernel dropped at the ring since the last call. */
-export function takeKernelDrops(fd: number): number {
-  return Math.max(0, addon().takeDrops(fd));
+/** Frames that the kernel dropped at the rings since the last call. */
+export function takeKernelDrops({ small, large }: RingSockets): number {
+  return Math.max(0, addon().takeDrops(small)) + Math.max(0, addon().takeDrops(large));
 }
 
 /** Sends complete frames on an interface, as they are: for captures (`replay --onto`). */

@@ -18,13 +18,13 @@ export const FAILED = 1 << 24;
 
 export interface NativePorts {
   attachEvent(fd: number): number;
-  attachRing(fd: number, slots: number, slotBytes: number, blockBytes: number): number;
+  attachRings(...smallThenLarge: [fd: number, slotBytes: number, blockBytes: number, blocks: number, fd: number, slotBytes: number, blockBytes: number, blocks: number]): number;
   attachLink(port: number, fd: number, isSocket: boolean): number;
   detach(port: number, keepTap: boolean): number;
   memory(which: number): ArrayBuffer;
   setOtherMemory(bytes: Uint8Array): void;
   wait(timeoutMs: number, looks: number): number;
-  receiveRing(): number;
+  receiveRings(): number;
   receiveLink(port: number): number;
   forward(memory: number, count: number): number;
   sendOne(memory: number, port: number, offset: number, length: number): number;
@@ -73,7 +73,9 @@ export interface Addon {
     ready: Int32Array,
     maxPorts: number,
   ) => NativePorts;
-  openPacket(ifindex: number, promiscuous: boolean, ringSlots: number, slotBytes: number, blockBytes: number): number;
+  openPacket(ifindex: number): number;
+  /** Takes only frames of `shortest` … `longest` bytes. */
+  openRing(ifindex: number, promiscuous: boolean, slotBytes: number, blockBytes: number, blocks: number, shortest: number, longest: number): number;
   takeDrops(fd: number): number;
   /** 0 where there is none of that name in the namespace of this thread. */
   interfaceIndex(name: string): number;

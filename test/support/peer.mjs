@@ -309,7 +309,7 @@ const operations = {
   async frames({ name, frames, repeat = 1, pauseMs = 0, headers = false }) {
     const { addon, check } = await import('../../dist/native/binding.js');
     const ifindex = Number(readFileSync(`/sys/class/net/${name}/ifindex`, 'utf8'));
-    const fd = check(headers ? addon().openPacket(ifindex, false, 0, 0, 0) : addon().openSender(ifindex), `opening a sender on ${name}`);
+    const fd = check(headers ? addon().openPacket(ifindex) : addon().openSender(ifindex), `opening a sender on ${name}`);
     try {
       for (let round = 0; round < repeat; round++) {
         for (const frame of frames) {
