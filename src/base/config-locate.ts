@@ -15,6 +15,8 @@ export type KeyPath = readonly (string | number)[];
 export type Lines = ReadonlyMap<string, number>;
 
 const MAX_DEPTH = 32;
+/** Tokens of the lexer that are no text (yaml's CST.DOCUMENT, FLOW_END, SCALAR). */
+const MARKS: ReadonlySet<string> = new Set(['\x02', '\x18', '\x1f']);
 const TOO_DEEP = `nested too deeply (more than ${MAX_DEPTH} levels); no configuration needs that`;
 /** Nodes visited inside aliases, all aliases together: a bomb of nine levels would visit 10^9. */
 const MAX_ALIASED_NODES = 100_000;
@@ -102,9 +104,10 @@ export function refuseEndlessNesting(text: string, problems: Problems): void {
   let column = 0;
   let isFirst = true;
   for (const token of new Lexer().lex(text)) {
+    if (MARKS.has(token)) continue;
     if (token === '[' || token === '{') brackets++;
     else if (token === ']' || token === '}') brackets--;
-    if (brackets <= 0 && token > ' ' && (isFirst || token === '-' || token === '?')) {
+    if (brackets <= 0 && token >= '!' && (isFirst || token === '-' || token === '?')) {
       while (columns.length > 0 && columns[columns.length - 1] >= column) columns.pop();
       columns.push(column);
       isFirst = false;

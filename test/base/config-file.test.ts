@@ -35,11 +35,16 @@ describe('a configuration that means harm', () => {
     expect(failure(nested(20)).message).not.toEqual(deep);
   });
 
-  it('is refused in good time when it has very many keys', () => {
-    const started = performance.now();
-    const text = Array.from({ length: 80_000 }, (_, i) => `k${i}: 1`).join('\n');
-    expect(failure(text)).toMatchObject({ code: 'ERR_CONFIG_UNKNOWN_KEY' });
-    expect(performance.now() - started).toBeLessThan(15_000);
+  it('is refused in good time when it has very many keys', { timeout: 120_000 }, () => {
+    // Ten times as many keys may take ten times as long and some more, not a hundred times: a busy machine is slow for both.
+    const took = (keys: number): number => {
+      const started = performance.now();
+      const text = Array.from({ length: keys }, (_, i) => `k${i}: 1`).join('\n');
+      expect(failure(text)).toMatchObject({ code: 'ERR_CONFIG_UNKNOWN_KEY' });
+      return performance.now() - started;
+    };
+    took(8000);
+    expect(took(80_000)).toBeLessThan(40 * Math.max(took(8000), took(8000)));
   });
 });
 
