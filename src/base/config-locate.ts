@@ -4,9 +4,10 @@
  * Lines     a key path (`['guests', 'web', 'lease']`) → the line of its key; inside an alias, the line of the anchored text.
  * Problems  collected, not thrown one by one: an operator sees all of them, in the order of the file, a line each.
  * Limits    keys given twice, nesting past any configuration and aliases that multiply are refused here, before anything
- *           walks the values they make.
+ *           walks the values they make. Nesting without end is found in the text: the parser calls itself for each level,
+ *           and a stack that is used up inside a regular expression ends the whole process.
  */
-import { isAlias, isMap, isScalar, isSeq, type Document, type LineCounter, type Node } from 'yaml';
+import { isAlias, isMap, isScalar, isSeq, Lexer, type Document, type LineCounter, type Node } from 'yaml';
 import { ConfigError } from './errors.js';
 
 export type KeyPath = readonly (string | number)[];
@@ -14,6 +15,9 @@ export type KeyPath = readonly (string | number)[];
 export type Lines = ReadonlyMap<string, number>;
 
 const MAX_DEPTH = 32;
+/** Tokens of the lexer that are no text (yaml's CST.DOCUMENT, FLOW_END, SCALAR). */
+const MARKS: ReadonlySet<string> = new Set(['\x02', '\x18', '\x1f']);
+const TOO_DEEP = `nested too deeply (more than ${MAX_DEPTH} levels); no configuration needs that`;
 /** Nodes visited inside aliases, all aliases together: a bomb of nine levels would visit 10^9. */
 const MAX_ALIASED_NODES = 100_000;
 const MAX_PROBLEMS = 50;
@@ -88,6 +92,37 @@ export class Problems {
   }
 }
 
+/**
+ * Adds a problem for a text that nests far past MAX_DEPTH, without building anything of it. Depth is that of brackets, or
+ * of the columns at which lines and the indicators `-` and `?` begin, each further in than the one before: never less than the
+ * document's own, and a level or two more.
+ */
+export function refuseEndlessNesting(text: string, problems: Problems): void {
+  const columns: number[] = [];
+  let brackets = 0;
+  let line = 1;
+  let column = 0;
+  let isFirst = true;
+  for (const token of new Lexer().lex(text)) {
+    if (MARKS.has(token)) continue;
+    if (token === '[' || token === '{') brackets++;
+    else if (token === ']' || token === '}') brackets--;
+    if (brackets <= 0 && token >= '!' && (isFirst || token === '-' || token === '?')) {
+      while (columns.length > 0 && columns[columns.length - 1] >= column) columns.pop();
+      columns.push(column);
+      isFirst = false;
+    }
+    if (Math.max(brackets, columns.length) > 2 * MAX_DEPTH) return problems.addAt('ERR_CONFIG_SYNTAX', line, null, TOO_DEEP);
+    const end = token.lastIndexOf('\n');
+    if (end >= 0) {
+      line += token.split('\n').length - 1;
+      isFirst = true;
+      column = 0;
+    }
+    column += token.length - (end + 1);
+  }
+}
+
 /** The line of every key of a document without syntax errors; what the header refuses is added to `problems`. */
 export function locate(document: Document.Parsed, counter: LineCounter, problems: Problems): Lines {
   const lines = new Map<string, number>();
@@ -107,7 +142,7 @@ export function locate(document: Document.Parsed, counter: LineCounter, problems
       return refuse(node, `aliases stand for too much (more than ${MAX_ALIASED_NODES} values); write them out`);
     }
     if (path.length > MAX_DEPTH) {
-      return refuse(node, `nested too deeply (more than ${MAX_DEPTH} levels); no configuration needs that`);
+      return refuse(node, TOO_DEEP);
     }
     if (isAlias(node)) {
       const target = anchors.get(node.source);

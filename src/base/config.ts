@@ -27,7 +27,7 @@ import {
   type PortTexts,
   type StoreConfig,
 } from './config-control.js';
-import { formatPath, isGiven, lineOf, locate, Problems, type KeyPath, type Lines } from './config-locate.js';
+import { formatPath, isGiven, lineOf, locate, Problems, refuseEndlessNesting, type KeyPath, type Lines } from './config-locate.js';
 import { checkShape, type RawConfig, type RawGuest, type RawLink } from './config-schema.js';
 import { ConfigError, messageOf } from './errors.js';
 
@@ -165,13 +165,9 @@ function reason(error: unknown): string {
 function parseYaml(text: string, file: string): { value: unknown; lines: Lines } {
   const problems = new Problems(file);
   const counter = new LineCounter();
-  let document;
-  try {
-    document = parseDocument(text, { lineCounter: counter, prettyErrors: false, stringKeys: true, uniqueKeys: false });
-  } catch (cause) {
-    const text = `cannot be read as YAML (${messageOf(cause)}); is it nested without end?`;
-    throw new ConfigError('ERR_CONFIG_SYNTAX', `${file}:1: ${text}`, { cause });
-  }
+  refuseEndlessNesting(text, problems);
+  problems.throwIfAny();
+  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false, stringKeys: true, uniqueKeys: false });
   for (const error of [...document.errors, ...document.warnings]) {
     const { line, col } = counter.linePos(error.pos[0]);
     problems.addAt('ERR_CONFIG_SYNTAX', Math.max(1, line), Math.max(1, col), syntaxMessage(error.code, error.message));

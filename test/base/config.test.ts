@@ -1,10 +1,7 @@
 /** The configuration file: what is accepted, with which defaults, and the line that each mistake ends in. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, describe, expect, it } from 'vitest';
-import { lineOf, loadConfig, parseConfig, place, requireForRun, type Config } from '../../src/base/config.js';
-import { ConfigError } from '../../src/base/errors.js';
+import { describe, expect, it } from 'vitest';
+import { lineOf, parseConfig, place, requireForRun } from '../../src/base/config.js';
+import { failure, POLICY } from '../support/config.js';
 
 const FULL = `# a comment
 nic: eth0
@@ -24,27 +21,6 @@ guests:
     use:
       tcp: 5432
 `;
-
-const POLICY = {
-  block: 1024,
-  maxPorts: 4096,
-  threshold: 'strict',
-  allow: { tcp: null, udp: null },
-  deny: { tcp: null, udp: null },
-  implicit: true,
-  leaseTimeMs: 3_600_000,
-};
-
-function failure(text: string): { code: string; message: string; exitCode: number } {
-  try {
-    parseConfig(text, 'f.yaml');
-  } catch (error) {
-    expect(error).toBeInstanceOf(ConfigError);
-    const { code, message, exitCode } = error as ConfigError;
-    return { code, message, exitCode };
-  }
-  throw new Error('the configuration was accepted');
-}
 
 describe('a configuration that is right', () => {
   it('is read whole', () => {
@@ -244,85 +220,6 @@ describe('a configuration that is wrong: one line', () => {
   });
 });
 
-describe('what the control plane is told', () => {
-  const pool = (text: string): Config['pool'] => parseConfig(`pool: ${text}`, 'f').pool;
-  const guest = (text: string): Config['guests'][number] => parseConfig(`guests: { web: ${text} }`, 'f').guests[0];
-
-  it('is read whole', () => {
-    const config = parseConfig(
-      `admin: { socket: /run/a.sock, group: berth }
-store: { path: /srv/berth }
-pool: { ports: "20000-59999", reserve: 0, quarantine: 90s }
-guests:
-  web:
-    agent: { socket: /run/w.sock, connect: true }
-    policy: { block: 256, maxPorts: 512, threshold: literal, allow: { tcp: "80,443" }, deny: { udp: 53 }, implicit: false, leaseTime: 1.5h }
-`,
-      'f',
-    );
-    expect(config).toMatchObject({
-      admin: { socket: '/run/a.sock', group: 'berth' },
-      store: { path: '/srv/berth' },
-      pool: { ports: '20000-59999', reserve: 0, quarantineMs: 90_000 },
-    });
-    expect(config.guests[0].agent).toEqual({ socket: '/run/w.sock', connect: true });
-    expect(config.guests[0].policy).toEqual({
-      block: 256,
-      maxPorts: 512,
-      threshold: 'literal',
-      allow: { tcp: '80,443', udp: null },
-      deny: { tcp: null, udp: 53 },
-      implicit: false,
-      leaseTimeMs: 5_400_000,
-    });
-    expect(structuredClone(config)).toEqual(config);
-  });
-
-  it('may be said in part', () => {
-    expect(pool('{ ports: 20000 }')).toEqual({ ports: 20000, reserve: 2048, quarantineMs: 60_000 });
-    expect(pool('off')).toEqual({ ports: null, reserve: 2048, quarantineMs: 60_000 });
-    expect(parseConfig('admin: { group: 0 }', 'f').admin).toEqual({ socket: '/run/berth/admin.sock', group: 0 });
-    expect(parseConfig('store: {}', 'f').store).toEqual({ path: '/var/lib/berth' });
-    expect(guest('{ agent: {} }').agent).toEqual({ socket: '/run/berth/web.sock', connect: false });
-    expect(guest('{ policy: { block: 1 } }').policy).toEqual({ ...POLICY, block: 1 });
-  });
-
-  it.each([
-    ['250ms', 250],
-    ['0s', 0],
-    ['1.5s', 1500],
-    ['1.001s', 1001],
-    ['60s', 60_000],
-    ['60 s', 60_000],
-    ['2m', 120_000],
-    ['1h', 3_600_000],
-    ['365d', 31_536_000_000],
-    ['60', 60_000],
-    ['0.5', 500],
-  ])('reads the time %s', (text, milliseconds) => {
-    expect(pool(`{ quarantine: ${text} }`).quarantineMs).toBe(milliseconds);
-  });
-
-  it.each(['1w', '-1s', '-1', '1e3s', '0.5ms', '366d', '.inf', '.nan', '""', '1h30m', '1H', '[1s]'])('refuses the time %s', (text) => {
-    expect(failure(`pool: { quarantine: ${text} }`)).toMatchObject({ code: 'ERR_CONFIG_VALUE' });
-  });
-
-  it.each(['0', '3', '65536', '1.5', '-2', '"1024"'])('refuses a block of %s', (text) => {
-    expect(failure(`guests: { web: { policy: { block: ${text} } } }`)).toMatchObject({ code: 'ERR_CONFIG_VALUE' });
-  });
-
-  it('accepts a socket path of 107 bytes, and no longer one', () => {
-    const path = (bytes: number): string => `/${'a'.repeat(bytes - 1)}`;
-    expect(guest(`{ agent: { socket: ${path(107)} } }`).agent?.socket).toBe(path(107));
-    expect(failure(`guests: { web: { agent: { socket: ${path(108)} } } }`)).toMatchObject({ code: 'ERR_CONFIG_VALUE' });
-    expect(failure(`guests: { web: { agent: { socket: /${'ä'.repeat(54)} } } }`)).toMatchObject({ code: 'ERR_CONFIG_VALUE' });
-  });
-
-  it.each(['""', 'run/a', '/', '/run/', '/run/..', '"/a\0b"'])('refuses %s as a socket', (path) => {
-    expect(failure(`admin: { socket: ${path} }`)).toMatchObject({ code: 'ERR_CONFIG_VALUE' });
-  });
-});
-
 describe('a configuration that is wrong in several places', () => {
   it('gets a line for each, in the order of the file, under the code of the first', () => {
     const { code, message } = failure('nic: a/b\nguests:\n  web: { lese: 1 }\n  -db: {}\nbackend: xdp\nzoo: 1\n');
@@ -340,67 +237,6 @@ describe('a configuration that is wrong in several places', () => {
     const { message } = failure(Array.from({ length: 60 }, (_, i) => `key${i}: 1`).join('\n'));
     expect(message.split('\n')).toHaveLength(51);
     expect(message).toMatch(/\nf\.yaml: and 10 more problems$/);
-  });
-});
-
-describe('a configuration that means harm', () => {
-  it('is refused when its aliases multiply', () => {
-    const bomb = Array.from({ length: 9 }, (_, i) => `k${i + 1}: &k${i + 1} [${Array(9).fill(`*k${i}`).join(', ')}]`);
-    expect(failure(['k0: &k0 [a, b, c]', ...bomb].join('\n'))).toMatchObject({
-      code: 'ERR_CONFIG_SYNTAX',
-      message: expect.stringMatching(/^f\.yaml:\d+: aliases stand for too much \(more than 100000 values\); write them out$/) as string,
-    });
-  });
-
-  it.each([1000, 300_000])('is refused when it nests %i levels', (depth) => {
-    expect(failure('['.repeat(depth) + ']'.repeat(depth))).toMatchObject({ code: 'ERR_CONFIG_SYNTAX', exitCode: 2 });
-  });
-
-  it('is refused in good time when it has very many keys', () => {
-    const started = performance.now();
-    const text = Array.from({ length: 80_000 }, (_, i) => `k${i}: 1`).join('\n');
-    expect(failure(text)).toMatchObject({ code: 'ERR_CONFIG_UNKNOWN_KEY' });
-    expect(performance.now() - started).toBeLessThan(15_000);
-  });
-});
-
-describe('the file', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'berth-config-'));
-  afterAll(() => rmSync(folder, { recursive: true }));
-  const write = (name: string, content: string | Uint8Array): string => {
-    const path = join(folder, name);
-    writeFileSync(path, content);
-    return path;
-  };
-  const load = (path: string) => (): Config => loadConfig(path);
-
-  it('is read', () => {
-    expect(loadConfig(write('good.yaml', FULL))).toMatchObject({ nic: 'eth0', file: join(folder, 'good.yaml') });
-  });
-
-  it('may be a device', () => {
-    expect(load('/dev/null')).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_SYNTAX', message: expect.stringContaining('/dev/null:1: the file is empty') as string }));
-    expect(load('/dev/zero')).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_FILE', message: expect.stringContaining('too large') as string }));
-  });
-
-  it('is refused by its path when it is not there', () => {
-    const path = join(folder, 'none.yaml');
-    const message = `${path}: cannot read the configuration (no such file); name a YAML file that this user may read`;
-    expect(load(path)).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_FILE', exitCode: 2, message }));
-  });
-
-  it('is refused when it is a folder', () => {
-    expect(load(folder)).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_FILE', message: expect.stringContaining('it is a directory') as string }));
-  });
-
-  it('is refused over 1 MiB, and not before', () => {
-    const comment = (length: number): string => `#${' '.repeat(length - 12)}\nnic: eth0\n`;
-    expect(loadConfig(write('fits.yaml', comment(1024 * 1024)))).toMatchObject({ nic: 'eth0' });
-    expect(load(write('large.yaml', comment(1024 * 1024 + 1)))).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_FILE', message: expect.stringContaining('more than 1 MiB') as string }));
-  });
-
-  it('is refused when it is not a text', () => {
-    expect(load(write('binary.yaml', Uint8Array.of(0x6e, 0xff, 0xfe)))).toThrow(expect.objectContaining({ code: 'ERR_CONFIG_FILE', message: expect.stringContaining('not a text in UTF-8') as string }));
   });
 });
 
