@@ -20,6 +20,8 @@ export interface BlockLine {
 
 export interface GuestStatus {
   name: string;
+  /** `run time`: added while the daemon ran, and kept. */
+  source: 'configuration' | 'run time';
   link: { description: string; attached: boolean };
   agent: 'connected' | 'away' | 'none';
   /** The dedicated address leased whole; its ports are not listed. */
@@ -30,6 +32,14 @@ export interface GuestStatus {
   /** Ports that count towards `maxPorts`. */
   count: number;
   maxPorts: number;
+}
+
+export interface GuestRemoval {
+  name: string;
+  /** It is in the configuration, so it is there again after the next start. */
+  returns: boolean;
+  /** What the operator should know of it; empty: nothing. */
+  message: string;
 }
 
 export interface Status {

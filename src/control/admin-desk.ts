@@ -7,10 +7,11 @@
  * Refused      as errors with a status of HTTP; a grant obeys the guest's policy as if its agent had asked.
  * Told         the agent of a revocation, at once. A grant it finds with its next request.
  */
-import type { BlockLine, Explanation, GuestStatus, Health, LeaseAnswer, LeaseLine, Place, PortTexts, Status } from './admin-api.js';
+import type { BlockLine, Explanation, GuestRemoval, GuestStatus, Health, LeaseAnswer, LeaseLine, Place, PortTexts, Status } from './admin-api.js';
 import type { Control } from './control.js';
 import { explainHost, explainPlace } from './explain.js';
 import type { GuestLinks } from './guest-links.js';
+import type { Guests } from './guests.js';
 import { hostSockets } from './host-sockets.js';
 import type { Refusal } from './lease-policy.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
@@ -30,8 +31,10 @@ export interface DeskParts {
   notInUse: string;
   links: GuestLinks;
   publisher: Publisher;
-  /** null: no guest has an agent. */
-  control: Control | null;
+  /** null: nothing has needed it yet. */
+  readonly control: Control | null;
+  /** Adds and removes guests. */
+  guests: Pick<Guests, 'add' | 'remove'>;
   counters: () => object;
 }
 
@@ -46,6 +49,7 @@ export class Refused extends BerthError {
 }
 
 const PROTO_NUMBERS = { tcp: PROTO_TCP, udp: PROTO_UDP } as const;
+const BAD_SETTINGS = new Set(['ERR_CONFIG_VALUE', 'ERR_CONFIG_UNKNOWN_KEY', 'ERR_USE_NOT_LEASED', 'ERR_GUEST_MAC']);
 const REASON = 'taken back by the operator';
 
 export class AdminDesk {
@@ -146,6 +150,18 @@ export class AdminDesk {
     return this.answer(guest, { tcp: leased.tcp.subtract(fixed.tcp), udp: leased.udp.subtract(fixed.udp) });
   }
 
+  /** Adds a guest with settings as of a configuration. */
+  async addGuest(name: string, setting: object): Promise<GuestStatus> {
+    await this.parts.guests.add(name, setting).catch(refuse);
+    return this.guests().find((one) => one.name === name) as GuestStatus;
+  }
+
+  async removeGuest(name: string): Promise<GuestRemoval> {
+    const guest = await this.parts.guests.remove(name).catch(refuse);
+    const returns = guest !== null && !guest.atRunTime;
+    return { name, returns, message: returns ? `guest ${name} is in the configuration: it returns at the daemon's next start, unless it is taken out there` : '' };
+  }
+
   async explain(proto: ProtoName, port: number): Promise<Explanation> {
     const { plan, control, publisher } = this.parts;
     const host = await hostSockets(proto, port);
@@ -165,7 +181,7 @@ export class AdminDesk {
     const state = stateOf(value);
     const found = control !== null && plan.shared.includes(address) ? control.plane.book.explain(proto, port) : null;
     const run = found?.run ?? null;
-    const guest = state === 'free' ? null : state === 'quarantined' ? (run?.guest ?? null) : plan.guests[value >>> LINK_SHIFT].name;
+    const guest = state === 'free' ? null : state === 'quarantined' ? (run?.guest ?? plan.departed.find(({ addresses }) => addresses.includes(address))?.name ?? null) : nameOf(plan, value >>> LINK_SHIFT);
     const link = guest === null ? { description: '', attached: false } : links.stateOf(guest);
     return explainPlace({
       address: formatIpv4(address),
@@ -185,7 +201,7 @@ export class AdminDesk {
     });
   }
 
-  private guests(): GuestStatus[] {
+  guests(): GuestStatus[] {
     const { plan, links, control, publisher } = this.parts;
     const table = new SteeringTable(publisher.buffer);
     return plan.guests.map((guest) => {
@@ -199,6 +215,7 @@ export class AdminDesk {
       };
       return {
         name,
+        source: guest.atRunTime ? 'run time' : 'configuration',
         link: links.stateOf(name),
         agent: this.agentOf(guest),
         whole: guest.whole === null ? null : formatIpv4(guest.whole),
@@ -234,6 +251,17 @@ export class AdminDesk {
     const until = ends.map((line) => line.until ?? '').sort().at(0) ?? null;
     return { guest, changed: texts(changed), leased: texts(leased), blocks: blocks.map(blockLine), until };
   }
+}
+
+/** What is wrong in itself is a bad request, what does not fit what is there a conflict; anything else is a failure. */
+function refuse(error: unknown): never {
+  if (!(error instanceof BerthError)) throw error;
+  const { code, message } = error;
+  throw new Refused(code === 'ERR_UNKNOWN_GUEST' ? 404 : BAD_SETTINGS.has(code) ? 400 : 409, code, message);
+}
+
+function nameOf(plan: LeasePlan, link: number): string | null {
+  return plan.guests.find(({ index }) => index === link)?.name ?? null;
 }
 
 function stateOf(value: number): Place['state'] {
