@@ -102,7 +102,7 @@ export class Daemon {
     });
     const guests = new Guests({ config, plan, nic, host, log });
     guests.restore();
-    host.apply(plan);
+    host.apply(plan, (guest, error) => guests.leaveOut(guest, error));
     this.removeUnwantedTaps(host);
 
     const publisher = new Publisher(plan, (buffer, generation, guests) => {

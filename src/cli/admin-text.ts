@@ -31,7 +31,7 @@ export function leaseTable(leases: readonly LeaseLine[]): string {
     addresses.join(', '),
     proto,
     short(ports),
-    state === 'quarantined' ? state : source === 'configuration' ? 'configured' : block ? 'block' : 'granted',
+    state === 'quarantined' ? state : source === 'configuration' ? 'configured' : source === 'run time' ? 'added' : block ? 'block' : 'granted',
     since,
     until ?? 'no end',
   ]);

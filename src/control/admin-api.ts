@@ -69,7 +69,8 @@ export interface LeaseLine {
   proto: ProtoName | 'any';
   ports: string;
   state: 'leased' | 'quarantined';
-  source: 'configuration' | 'granted';
+  /** `run time`: with a guest that was added while the daemon ran. */
+  source: 'configuration' | 'run time' | 'granted';
   block: boolean;
   since: string;
   until: string | null;
@@ -98,7 +99,7 @@ export interface Place {
   address: string;
   state: 'free' | 'leased' | 'in use' | 'quarantined';
   guest: string | null;
-  source: 'configuration' | 'granted' | null;
+  source: 'configuration' | 'run time' | 'granted' | null;
   since: string | null;
   until: string | null;
   verdict: 'forward' | 'discard' | 'reject' | 'pass';

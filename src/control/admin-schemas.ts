@@ -57,7 +57,7 @@ const lease = object({
   proto: text,
   ports: text,
   state: { type: 'string', enum: ['leased', 'quarantined'] },
-  source: { type: 'string', enum: ['configuration', 'granted'] },
+  source: { type: 'string', enum: ['configuration', 'run time', 'granted'] },
   block: yesNo,
   since: time,
   until: timeOrNull,

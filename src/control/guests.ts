@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { Control } from './control.js';
 import type { GuestLinks } from './guest-links.js';
 import type { HostStack } from './host-stack.js';
-import type { GuestPlan } from './lease-plan.js';
+import type { Departed, GuestPlan } from './lease-plan.js';
 import type { LivePlan } from './live-plan.js';
 import type { Publisher } from './publisher.js';
 import { resolveLeases } from './static-leases.js';
@@ -43,12 +43,6 @@ export interface Planes {
   links: GuestLinks;
 }
 
-interface Departure {
-  guest: GuestPlan;
-  until: number;
-  timer: NodeJS.Timeout;
-}
-
 export class Guests {
   /** null: nothing has needed it yet. */
   control: Control | null = null;
@@ -57,7 +51,8 @@ export class Guests {
   private store: LmdbStore | null = null;
   /** As the plan's guests, in any order. */
   private configs: GuestConfig[];
-  private departures: Departure[] = [];
+  /** Of the plan's departed guests: the ends of their quarantines. */
+  private readonly timers = new Map<Departed, NodeJS.Timeout>();
   private tail: Promise<unknown> = Promise.resolve();
 
   constructor(parts: GuestsParts) {
@@ -67,7 +62,7 @@ export class Guests {
 
   /** Adds the guests that an earlier daemon was given to the plan, which nobody has used yet. */
   restore(): void {
-    const { plan, log } = this.parts;
+    const { plan } = this.parts;
     if (!existsSync(this.folder)) return;
     for (const [name, setting] of this.openStore().guests()) {
       try {
@@ -75,10 +70,22 @@ export class Guests {
         plan.add({ ...guest, index: plan.takeSlot() });
         this.configs.push(config);
       } catch (error) {
-        if (!(error instanceof BerthError)) throw error;
-        log.warn({ guest: name }, `guest ${name}, which was added while the daemon ran, is left out: ${messageOf(error)}; \`berth guest rm ${name}\` forgets it`);
+        this.leaveOut(name, error);
       }
     }
+  }
+
+  /** A guest that was restored cannot be had: the daemon goes on without it, unless the failure is not about it. */
+  leaveOut(name: string, error: unknown): void {
+    const { plan, log } = this.parts;
+    const guest = plan.find(name);
+    if (!(error instanceof BerthError) || guest?.atRunTime === false) throw error;
+    if (guest !== undefined) {
+      plan.remove(guest);
+      plan.freeSlot(guest.index);
+      this.configs = this.configs.filter((one) => one.name !== name);
+    }
+    log.warn({ guest: name }, `guest ${name}, which was added while the daemon ran, is left out: ${messageOf(error)}; \`berth guest rm ${name}\` forgets it`);
   }
 
   /** The engine runs: guests can be added, and those with an agent be spoken to. */
@@ -136,7 +143,7 @@ export class Guests {
 
   async close(): Promise<void> {
     await this.tail;
-    for (const { timer } of this.departures) clearTimeout(timer);
+    for (const timer of this.timers.values()) clearTimeout(timer);
     await this.control?.close();
     await this.store?.close();
   }
@@ -193,50 +200,47 @@ export class Guests {
   }
 
   private depart(guest: GuestPlan, publisher: Publisher): void {
-    const { plan } = this.parts;
-    const { quarantineMs } = plan.pool;
+    const since = Date.now();
     publisher.endLeases(guest, 'quarantine');
-    plan.depart(guest);
-    const until = Date.now() + quarantineMs;
-    const departure = { guest, until, timer: setTimeout(() => this.forget(departure, publisher), quarantineMs) };
-    this.departures.push(departure);
+    this.keep({ ...guest, since, until: since + this.parts.plan.pool.quarantineMs }, publisher);
   }
 
-  private forget(departure: Departure, publisher: Publisher): void {
-    const { plan, host } = this.parts;
-    clearTimeout(departure.timer);
-    this.departures = this.departures.filter((one) => one !== departure);
-    publisher.endLeases(departure.guest, 'release');
-    host.unreserveGuest(departure.guest);
-    plan.forget(departure.guest);
+  private keep(departed: Departed, publisher: Publisher): void {
+    this.parts.plan.depart(departed);
+    this.timers.set(departed, setTimeout(() => this.forget(departed, publisher), Math.max(0, departed.until - Date.now())));
+  }
+
+  private forget(departed: Departed, publisher: Publisher): void {
+    const { host } = this.parts;
+    this.drop(departed);
+    publisher.endLeases(departed, 'release');
+    host.unreserveGuest(departed);
     host.followPlan();
   }
 
+  private drop(departed: Departed): void {
+    clearTimeout(this.timers.get(departed));
+    this.timers.delete(departed);
+    this.parts.plan.forget(departed);
+  }
+
   private refuseQuarantined(guest: GuestPlan): void {
-    const found = this.departures.find((one) => one.guest.name !== guest.name && overlap(one.guest, guest));
+    const found = this.parts.plan.departed.find((one) => one.name !== guest.name && overlap(one, guest));
     if (found === undefined) return;
     const until = new Date(found.until).toISOString();
-    throw new BerthError('ERR_PORT_TAKEN', `guest ${guest.name}: what it leases on ${formatIpv4(found.guest.addresses[0])} is quarantined after guest ${found.guest.name} until ${until}; ask again then`);
+    throw new BerthError('ERR_PORT_TAKEN', `guest ${guest.name}: what it leases on ${formatIpv4(found.addresses[0])} is quarantined after guest ${found.name} until ${until}; ask again then`);
   }
 
   /** D3: the same guest may have at once what is quarantined after it; the rest of that stays so. */
   private takeOver(guest: GuestPlan, { publisher }: Planes): void {
-    for (const departure of this.departures.filter((one) => one.guest.name === guest.name && overlap(one.guest, guest))) {
-      const { guest: before } = departure;
-      const own = (key: 'tcp' | 'udp'): GuestPlan['tcp'] => guest[key].union(guest[key === 'tcp' ? 'useTcp' : 'useUdp']);
-      this.parts.plan.forget(before);
+    for (const before of this.parts.plan.departed.filter((one) => one.name === guest.name && overlap(one, guest))) {
       if (guest.whole !== null) {
-        this.forget(departure, publisher);
-      } else {
-        departure.guest = {
-          ...before,
-          tcp: before.tcp.subtract(own('tcp')),
-          udp: before.udp.subtract(own('udp')),
-          useTcp: before.useTcp.subtract(own('tcp')),
-          useUdp: before.useUdp.subtract(own('udp')),
-        };
-        this.parts.plan.depart(departure.guest);
+        this.forget(before, publisher);
+        continue;
       }
+      const [tcp, udp] = [guest.tcp.union(guest.useTcp), guest.udp.union(guest.useUdp)];
+      this.drop(before);
+      this.keep({ ...before, tcp: before.tcp.subtract(tcp), udp: before.udp.subtract(udp), useTcp: before.useTcp.subtract(tcp), useUdp: before.useUdp.subtract(udp) }, publisher);
     }
   }
 }

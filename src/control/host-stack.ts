@@ -64,9 +64,9 @@ export class HostStack {
     return this.state.guestTaps;
   }
 
-  /** Reserves and mutes what the plan leases. Refuses, with nothing changed, a port that the host itself uses. */
-  apply(plan: LeasePlan): void {
-    this.reservation = new Reservation(plan);
+  /** Reserves and mutes what the plan leases. A port that the host itself uses goes to `refused`; if that throws, nothing is changed. */
+  apply(plan: LeasePlan, refused: (guest: string, error: unknown) => void): void {
+    this.reservation = new Reservation(plan, refused);
     this.plan = plan;
     this.remember({ tables: [...new Set([...this.state.tables, nicTable(this.state.nic)])] });
     this.sync();

@@ -39,6 +39,12 @@ export interface GuestPlan {
   readonly policy: GuestPolicy;
 }
 
+/** A removed guest with its quarantine, in wall clock ms. */
+export interface Departed extends GuestPlan {
+  readonly since: number;
+  readonly until: number;
+}
+
 /** What blocks are cut from, on every shared address. */
 export interface PoolPlan {
   /** null: all but those below 1024, the host's ephemeral range and its listeners, which the daemon finds out */
@@ -55,7 +61,7 @@ export interface LeasePlan {
   readonly addresses: readonly number[];
   readonly guests: readonly GuestPlan[];
   /** removed guests whose leases the lease book does not know: quarantined on their own addresses (D3) */
-  readonly departed: readonly GuestPlan[];
+  readonly departed: readonly Departed[];
   readonly pool: PoolPlan;
 }
 

@@ -6,7 +6,7 @@
  *              forgotten all of the guest before (`freeSlot`); the one that has been free longest is taken first.
  * Capacity     the engine and its counters are made for so many links at the start.
  */
-import type { GuestPlan, LeasePlan, PoolPlan } from './lease-plan.js';
+import type { Departed, GuestPlan, LeasePlan, PoolPlan } from './lease-plan.js';
 import { BerthError } from '../base/errors.js';
 
 /** Guests that may be added while the daemon runs, besides those of the configuration. */
@@ -18,7 +18,7 @@ export class LivePlan implements LeasePlan {
   shared: readonly number[];
   addresses: readonly number[];
   guests: readonly GuestPlan[];
-  departed: readonly GuestPlan[] = [];
+  departed: readonly Departed[] = [];
   readonly pool: PoolPlan;
   /** Links that the engine is made for. */
   readonly capacity: number;
@@ -59,12 +59,12 @@ export class LivePlan implements LeasePlan {
   }
 
   /** A removed guest, whose leases stay set aside until `forget`. */
-  depart(guest: GuestPlan): void {
+  depart(guest: Departed): void {
     this.departed = [...this.departed, guest];
     this.setAddresses();
   }
 
-  forget(guest: GuestPlan): void {
+  forget(guest: Departed): void {
     this.departed = this.departed.filter((one) => one !== guest);
     this.setAddresses();
   }

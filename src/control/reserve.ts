@@ -30,11 +30,17 @@ export class Reservation {
   private readonly fds = new Map<number, number>();
   private readonly plan: LeasePlan;
 
-  /** Binds every leased endpoint of the plan. ERR_PORT_TAKEN, with nothing kept, for one that a host process has. */
-  constructor(plan: LeasePlan) {
+  /** Binds every leased endpoint of the plan. ERR_PORT_TAKEN for one that a host process has: to `refused`, which goes on or throws. */
+  constructor(plan: LeasePlan, refused: (guest: string, error: unknown) => void) {
     this.plan = plan;
     try {
-      for (const guest of plan.guests) this.reserveGuest(guest);
+      for (const guest of plan.guests) {
+        try {
+          this.reserveGuest(guest);
+        } catch (error) {
+          refused(guest.name, error);
+        }
+      }
     } catch (error) {
       this.release();
       throw error;

@@ -107,7 +107,7 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
   });
 
   it('is refused in one line, with nothing changed, what a configuration would be refused for', { timeout: 60_000 }, async () => {
-    const { world, add, remove, refused } = build('refused', '60s', { web: { lease: { tcp: '8080' } } });
+    const { world, add, remove, refused, ask } = build('refused', '60s', { web: { lease: { tcp: '8080' } } });
     await world.startDaemon();
     const [host, spare] = [world.peer(world.lab.host), world.addGuest('spare')];
     await host.http(8300, 'host');
@@ -139,6 +139,8 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     await add('x', { link, lease: { address: '192.0.2.20' }, use: 'all' });
     expect(await refused('y', { link: { netns: 'y' }, lease: { address: '192.0.2.20', tcp: '80' } })).toMatch(/^ERR_PORT_TAKEN: .*guests x and y both lease 192\.0\.2\.20/);
     await remove('x');
+    expect((await ask<LeaseLine[]>('/leases')).filter(({ guest }) => guest === 'x')).toMatchObject([{ addresses: ['192.0.2.20'], proto: 'any', state: 'quarantined', source: 'run time' }]);
+    expect((await ask<Explanation>('/explain', { port: '80', proto: 'tcp' })).places[1]).toMatchObject({ address: '192.0.2.20', state: 'quarantined', guest: 'x', verdict: 'discard' });
     expect(await refused('y', { link, lease: { address: '192.0.2.20', tcp: '80' } })).toMatch(/^ERR_PORT_TAKEN: guest y: what it leases on 192\.0\.2\.20 is quarantined after guest x until /);
     await add('x', { link, lease: { address: '192.0.2.20' }, use: 'all' });
   });
@@ -164,6 +166,24 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     expect((await ask<Status>('/status')).guests.map(({ name }) => name)).toEqual(['web']);
     expect((await ask<LeaseLine[]>('/leases')).map(({ guest }) => guest)).toEqual(['web']);
     expect((await daemon.stop()).code).toBe(0);
+  });
+
+  it('one that no longer fits at a restart is left out and said to be; the daemon goes on', { timeout: 40_000 }, async () => {
+    const { world, add, remove, ask } = build('misfits', '0s', { web: {} });
+    const first = await world.startDaemon();
+    const [one, two] = [world.addGuest('one'), world.addGuest('two')];
+    await add('one', { link: { netns: one }, lease: { tcp: '7000' }, use: 'all' });
+    await add('two', { link: { netns: two }, lease: { tcp: '7001' }, use: 'all' });
+    await first.stop();
+    await world.peer(world.lab.host).http(7000, 'host', HOST_ADDRESS);
+    world.setting.guests['web'] = { ...world.setting.guests['web'], lease: { tcp: '7001' } };
+    const second = await world.startDaemon();
+    await second.says(/^guest one, which was added while the daemon ran, is left out: .*7000 .* is used by the host itself/);
+    await second.says(/^guest two, .* is left out: .*guests web and two both lease tcp 7001/);
+    expect((await ask<GuestStatus[]>('/guests')).map(({ name }) => name)).toEqual(['web']);
+    expect(await remove('one')).toMatchObject({ returns: false });
+    await expect(remove('one')).rejects.toMatchObject({ code: 'ERR_UNKNOWN_GUEST' });
+    expect((await second.stop()).code).toBe(0);
   });
 
   it('a daemon with static leases alone needs no store until a guest is added', { timeout: 30_000 }, async () => {
