@@ -9,10 +9,10 @@
 import { place, requireForRun, type Config } from './base/config.js';
 import { BerthError, ConfigError } from './base/errors.js';
 import type { Log } from './base/log.js';
-import { Control } from './control/control.js';
 import { GuestLinks } from './control/guest-links.js';
+import { Guests, refuseForeignMac } from './control/guests.js';
 import { HostStack } from './control/host-stack.js';
-import type { LeasePlan } from './control/lease-plan.js';
+import { LivePlan } from './control/live-plan.js';
 import { type OnTable, Publisher } from './control/publisher.js';
 import { resolveLeases } from './control/static-leases.js';
 import { Counters, type CounterSnapshot } from './dataplane/counters.js';
@@ -26,7 +26,7 @@ import { openRings, takeKernelDrops } from './io/packet-io.js';
 import { RawSocketOut } from './io/raw-socket-out.js';
 import { removeGuestTap } from './io/tap-io.js';
 import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
-import { formatIpv4, formatMac, parseMac } from './wire/address.js';
+import { formatIpv4, parseMac } from './wire/address.js';
 
 const HOUSEKEEPING_MS = 1000;
 /** How old what is written down of implicit uses may be. */
@@ -37,7 +37,7 @@ const UDP_IDLE_MS = 5 * 60_000;
 
 export class Daemon {
   readonly nic: Interface;
-  readonly plan: LeasePlan;
+  readonly plan: LivePlan;
   private readonly config: Config;
   private readonly log: Log;
   private readonly counters: Counters;
@@ -46,6 +46,8 @@ export class Daemon {
   private readonly undo: (() => void | Promise<void>)[] = [];
   private stopped: Promise<void> | null = null;
   private sendTable: OnTable = () => undefined;
+  /** Ports whose guests the engine is to forget. */
+  private readonly leaving = new Map<number, () => void>();
   private linkFailed: (port: number, serial: number) => void = () => undefined;
   /** Rejects when something that the daemon cannot do without has failed; call `stop` then. Never resolves. */
   readonly failure: Promise<never>;
@@ -59,9 +61,9 @@ export class Daemon {
     });
     this.failure.catch(() => undefined); // whoever waits for it is told; until then it is no unhandled error
     this.nic = readNic(config);
-    this.plan = resolveLeases(config, { nicAddresses: this.nic.addresses });
-    this.counters = new Counters(this.plan.guests.length);
-    refuseForeignMacs(this.plan, this.nic, config);
+    this.plan = new LivePlan(resolveLeases(config, { nicAddresses: this.nic.addresses }));
+    this.counters = new Counters(this.plan.capacity);
+    for (const guest of this.plan.guests) refuseForeignMac(guest, this.nic, config);
   }
 
   /** Builds and starts everything; on failure undoes what was done and throws. */
@@ -77,8 +79,9 @@ export class Daemon {
     return daemon;
   }
 
+  /** `guests` in the order of the plan's. */
   readCounters(): CounterSnapshot {
-    return this.counters.read();
+    return this.counters.read(this.plan.guests.map(({ index }) => index));
   }
 
   /** Undoes everything in reverse; may be called more than once. */
@@ -98,7 +101,9 @@ export class Daemon {
     this.undo.push(() => {
       host.restore();
     });
-    host.apply(plan);
+    const guests = new Guests({ config, plan, nic, host, log });
+    guests.restore();
+    host.apply(plan, (guest, error) => guests.leaveOut(guest, error));
     this.removeUnwantedTaps(host);
 
     const publisher = new Publisher(plan, (buffer, generation, guests) => {
@@ -112,7 +117,6 @@ export class Daemon {
 
     const dress = { mac: nic.mac, mtu: nic.mtu, offloads: config.backend === 'packet' };
     const links = new GuestLinks(
-      plan,
       dress,
       {
         attach: (port, fd, isSocket, serial) => {
@@ -120,6 +124,10 @@ export class Daemon {
         },
         detach: (port) => {
           engine.send({ type: 'detach', port });
+        },
+        leave: (port) => {
+          engine.send({ type: 'leave', port });
+          return new Promise((resolve) => this.leaving.set(port, resolve));
         },
       },
       host,
@@ -131,14 +139,10 @@ export class Daemon {
     this.linkFailed = (port, serial) => {
       links.failed(port, serial);
     };
-    await links.start((tap) => Lock.take('tap', tap));
-    let control: Control | null = null;
-    if (plan.guests.some((guest) => guest.agent !== null)) {
-      const started = await Control.start({ config, plan, nic, publisher, host, log });
-      this.undo.push(() => started.close());
-      control = started;
-    }
-    await this.startAdmin(publisher, links, control);
+    await links.start(plan);
+    this.undo.push(() => guests.close());
+    await guests.start({ publisher, links });
+    await this.startAdmin(publisher, links, guests);
 
     this.every(HOUSEKEEPING_MS, () => {
       this.counters.addKernelDrops(takeDrops());
@@ -169,7 +173,7 @@ export class Daemon {
         mac: parseMac(nic.mac) ?? new Uint8Array(6),
         rejecting: config.notInUse === 'reject',
         rejectRate: config.rejectRate,
-        maxPorts: 1 + this.plan.guests.length,
+        maxPorts: 1 + this.plan.capacity,
       },
       {
         adopted: (generation) => {
@@ -178,6 +182,10 @@ export class Daemon {
         failed: (port, serial) => {
           if (port === 0) this.log.warn(`NIC ${nic.name} went down; frames are lost until it is up again`);
           else this.linkFailed(port, serial);
+        },
+        left: (port) => {
+          this.leaving.get(port)?.();
+          this.leaving.delete(port);
         },
         reject: sendRefusal,
         capSend: () => cap?.flush(),
@@ -201,14 +209,20 @@ export class Daemon {
   }
 
   /** Loaded last, when guests are served already: its modules take longer than all before. */
-  private async startAdmin(publisher: Publisher, links: GuestLinks, control: Control | null): Promise<void> {
+  private async startAdmin(publisher: Publisher, links: GuestLinks, guests: Guests): Promise<void> {
     const { config, plan, nic } = this;
     const [{ AdminServer }, { AdminDesk }] = await Promise.all([import('./control/admin.js'), import('./control/admin-desk.js')]);
     const counters = (): object => {
-      const { guests, ...rest } = this.counters.read();
-      return { ...rest, guests: Object.fromEntries(plan.guests.map(({ name, index }) => [name, guests[index]])) };
+      const { guests: tallies, ...rest } = this.readCounters();
+      return { ...rest, guests: Object.fromEntries(plan.guests.map(({ name }, at) => [name, tallies[at]])) };
     };
-    const desk = new AdminDesk({ plan, nic, backend: config.backend, notInUse: config.notInUse, links, publisher, control, counters });
+    const parts = { plan, nic, backend: config.backend, notInUse: config.notInUse, links, publisher, counters, guests };
+    const desk = new AdminDesk({
+      ...parts,
+      get control() {
+        return guests.control;
+      },
+    });
     const admin = await AdminServer.start(config, desk, this.log);
     this.undo.push(() => admin.close());
   }
@@ -260,14 +274,4 @@ function readNic(config: Config): Interface {
   }
   if (!nic.ethernet) throw new ConfigError('ERR_NIC_TYPE', `${place(config, ['nic'])}: ${name} is not an Ethernet interface; name one that is`);
   return nic;
-}
-
-function refuseForeignMacs(plan: LeasePlan, nic: Interface, config: Config): void {
-  for (const guest of plan.guests) {
-    if (guest.mac === null || formatMac(guest.mac) === nic.mac) continue;
-    throw new ConfigError(
-      'ERR_GUEST_MAC',
-      `${place(config, ['guests', guest.name, 'link', 'mac'])}: guest ${guest.name} has MAC ${formatMac(guest.mac)}, NIC ${nic.name} has ${nic.mac}; a guest that shares the address must have the NIC's MAC`,
-    );
-  }
 }

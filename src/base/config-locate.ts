@@ -14,6 +14,9 @@ export type KeyPath = readonly (string | number)[];
 /** Made by `locate`, read by `lineOf`. */
 export type Lines = ReadonlyMap<string, number>;
 
+/** In place of a file's name: the text came from elsewhere, and messages name no line. */
+export const NO_FILE = '';
+
 const MAX_DEPTH = 32;
 /** Tokens of the lexer that are no text (yaml's CST.DOCUMENT, FLOW_END, SCALAR). */
 const MARKS: ReadonlySet<string> = new Set(['\x02', '\x18', '\x1f']);
@@ -54,6 +57,11 @@ export function show(value: unknown): string {
   return text.length > 80 ? `${text.slice(0, 76)}..."` : text;
 }
 
+/** The start of a message about a place in a file. */
+export function placeOf(file: string, line: number, column: number | null = null): string {
+  return file === NO_FILE ? '' : `${file}:${line}${column === null ? '' : `:${column}`}: `;
+}
+
 function printable(key: string): string {
   return /^[\x21-\x7e]{1,64}$/.test(key) ? key : show(key);
 }
@@ -71,6 +79,11 @@ export class Problems {
     return lineOf(this.lines, path);
   }
 
+  /** ` (lines 4 and 9)`, of two keys that do not go together; empty where there is no file. */
+  linesOf(before: KeyPath, after: KeyPath): string {
+    return this.file === NO_FILE ? '' : ` (lines ${this.lineOf(before)} and ${this.lineOf(after)})`;
+  }
+
   /** A problem of a key; `text` is `what is wrong (got X, expected Y); what to do`. */
   add(code: string, path: KeyPath, text: string): void {
     const key = formatPath(path);
@@ -79,7 +92,7 @@ export class Problems {
 
   /** A problem of a place in the text. */
   addAt(code: string, line: number, column: number | null, text: string): void {
-    this.#found.push({ code, line, text: `${this.file}:${line}${column === null ? '' : `:${column}`}: ${text}` });
+    this.#found.push({ code, line, text: `${placeOf(this.file, line, column)}${text}` });
   }
 
   throwIfAny(): void {

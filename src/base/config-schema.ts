@@ -107,6 +107,17 @@ export function checkShape(value: unknown, problems: Problems): RawConfig | null
   return result.success && !badNames ? result.data : null;
 }
 
+/** Checks the shape of one guest's settings; as checkShape. */
+export function checkGuest(name: string, setting: unknown, problems: Problems): RawGuest | null {
+  return checkShape({ guests: Object.fromEntries([[name, setting]]) }, problems)?.guests?.[name] ?? null;
+}
+
+/** The settings of a guest, and `more` that is required, as a JSON schema: for the description of the admin interface. */
+export function guestJsonSchema(more: Record<string, object>): object {
+  const { properties } = z.toJSONSchema(guest, { io: 'input', unrepresentable: 'any' });
+  return { type: 'object', properties: { ...more, ...properties }, required: Object.keys(more), additionalProperties: false };
+}
+
 type Issue = Pick<z.core.$ZodIssue, 'code' | 'message'> & { readonly path: KeyPath; readonly keys?: readonly string[] };
 
 /** An issue with its whole path; that of a union becomes its map branch's issues when the value is a map. */

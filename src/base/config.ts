@@ -27,11 +27,12 @@ import {
   type PortTexts,
   type StoreConfig,
 } from './config-control.js';
-import { formatPath, isGiven, lineOf, locate, Problems, refuseEndlessNesting, type KeyPath, type Lines } from './config-locate.js';
-import { checkShape, type RawConfig, type RawGuest, type RawLink } from './config-schema.js';
+import { formatPath, isGiven, lineOf, locate, NO_FILE, placeOf, Problems, refuseEndlessNesting, show, type KeyPath, type Lines } from './config-locate.js';
+import { checkGuest, checkShape, type RawConfig, type RawGuest, type RawLink } from './config-schema.js';
 import { ConfigError, messageOf } from './errors.js';
 
 export type { AdminConfig, AgentConfig, PolicyConfig, PoolConfig, PortTexts, StoreConfig } from './config-control.js';
+export { guestJsonSchema } from './config-schema.js';
 export { lineOf, Problems, show, type KeyPath, type Lines } from './config-locate.js';
 export type { PortText } from './config-values.js';
 
@@ -102,9 +103,30 @@ export function parseConfig(text: string, file: string): Config {
   return config as Config;
 }
 
+/** Checks the settings of one guest that were given to a daemon that runs: no file, so messages have no place. */
+export function parseGuest(name: string, setting: unknown): GuestConfig {
+  const problems = new Problems(NO_FILE);
+  const raw = checkGuest(name, setting, problems);
+  const guest = raw === null ? null : toGuest(name, raw, problems);
+  problems.throwIfAny();
+  return guest as GuestConfig;
+}
+
+/** The configuration with other guests, at the addresses that are shared now: for what was given to a daemon that runs. */
+export function withGuests(config: Config, guests: readonly GuestConfig[], addresses: readonly string[]): Config {
+  return { ...config, file: NO_FILE, lines: new Map(), guests, addresses };
+}
+
+/** Reads a file with the settings of one guest, as they are; what they say is checked by the daemon. */
+export function loadGuestFile(path: string): object {
+  const { value } = parseYaml(readText(path), path);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new ConfigError('ERR_CONFIG_VALUE', `${path}:1: wrong value (got ${show(value)}, expected a map with link, lease, use, agent and policy)`);
+}
+
 /** `FILE:LINE: key path` for the start of a message about a key (or about the key around it, where it is left out). */
 export function place(config: Config, path: KeyPath): string {
-  return `${config.file}:${lineOf(config.lines, path)}: ${formatPath(path)}`;
+  return `${placeOf(config.file, lineOf(config.lines, path))}${formatPath(path)}`;
 }
 
 /** Whether the file has a key, rather than its default. */

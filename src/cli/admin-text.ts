@@ -15,7 +15,7 @@ export function statusText(status: Status): string {
     `NIC ${nic.name} (${nic.mac}, MTU ${nic.mtu}, back end ${nic.backend}), addresses ${addresses.join(', ')}`,
     `Daemon ${pid} since ${startedAt}; frames for ports not in use: ${notInUse}`,
     '',
-    guests.length === 0 ? 'No guests.' : guestTable(guests),
+    guestTable(guests),
     '',
     `In: ${count(ingress.forwarded.frames)} frames forwarded. Out: ${count(egress.forwarded.frames)}. Dropped by the kernel: ${count(kernelDrops)}.`,
     `Discarded: ${discarded.size === 0 ? 'none' : Array.from(discarded, ([reason, frames]) => `${reason} ${count(frames)}`).join(', ')}.`,
@@ -31,7 +31,7 @@ export function leaseTable(leases: readonly LeaseLine[]): string {
     addresses.join(', '),
     proto,
     short(ports),
-    state === 'quarantined' ? state : source === 'configuration' ? 'configured' : block ? 'block' : 'granted',
+    state === 'quarantined' ? state : source === 'configuration' ? 'configured' : source === 'run time' ? 'added' : block ? 'block' : 'granted',
     since,
     until ?? 'no end',
   ]);
@@ -43,7 +43,8 @@ export function leaseText(verb: string, { guest, changed, leased, until }: Lease
   return [`${verb}: ${ports(changed)}`, `guest ${guest} has now: ${ports(leased)}${until === null ? '' : `; the first ends at ${until}`}`].join('\n');
 }
 
-function guestTable(guests: readonly GuestStatus[]): string {
+export function guestTable(guests: readonly GuestStatus[]): string {
+  if (guests.length === 0) return 'No guests.';
   const rows = guests.map(({ name, link, agent, whole, leased, used, blocks, count: holds, maxPorts }) => [
     name,
     `${link.description}${link.attached ? '' : ' (not there)'}`,

@@ -23,8 +23,8 @@ export async function run(options: RunOptions): Promise<void> {
   });
   asked.catch(() => undefined); // it is waited for when the start is over; until then it is no unhandled error
   const daemon = await Daemon.start(loadConfig(options.config), log);
-  const guests = daemon.plan.guests.map((guest) => guest.name);
-  log.info({ nic: daemon.nic.name, mac: daemon.nic.mac, addresses: daemon.plan.addresses.map(formatIpv4), guests }, 'ready');
+  const guests = (): string[] => daemon.plan.guests.map((guest) => guest.name);
+  log.info({ nic: daemon.nic.name, mac: daemon.nic.mac, addresses: daemon.plan.addresses.map(formatIpv4), guests: guests() }, 'ready');
 
   let before = daemon.readCounters();
   const ticker = setInterval(() => {
@@ -41,6 +41,6 @@ export async function run(options: RunOptions): Promise<void> {
   } finally {
     clearInterval(ticker);
     await daemon.stop();
-    log.info({ counters: namedCounters(daemon.readCounters(), guests) }, 'stopped');
+    log.info({ counters: namedCounters(daemon.readCounters(), guests()) }, 'stopped');
   }
 }

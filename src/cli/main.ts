@@ -10,6 +10,7 @@ import { checkCommand } from './commands/check.js';
 import { cleanCommand } from './commands/clean.js';
 import { demoCommand } from './commands/demo.js';
 import { explainCommand } from './commands/explain.js';
+import { guestCommand } from './commands/guest.js';
 import { leaseCommand } from './commands/lease.js';
 import { replayCommand } from './commands/replay.js';
 import { runCommand } from './commands/run.js';
@@ -22,7 +23,7 @@ const program = new Command('berth')
   .showHelpAfterError('(berth --help shows what there is)')
   .exitOverride();
 
-const commands = [demoCommand(), runCommand(), replayCommand(), checkCommand(), cleanCommand(), agentCommand(), statusCommand(), leaseCommand(), explainCommand()];
+const commands = [demoCommand(), runCommand(), replayCommand(), checkCommand(), cleanCommand(), agentCommand(), statusCommand(), guestCommand(), leaseCommand(), explainCommand()];
 for (const command of commands) {
   program.addCommand(command.exitOverride().showHelpAfterError(`(berth ${command.name()} --help shows an example)`));
 }

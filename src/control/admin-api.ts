@@ -20,6 +20,8 @@ export interface BlockLine {
 
 export interface GuestStatus {
   name: string;
+  /** `run time`: added while the daemon ran, and kept. */
+  source: 'configuration' | 'run time';
   link: { description: string; attached: boolean };
   agent: 'connected' | 'away' | 'none';
   /** The dedicated address leased whole; its ports are not listed. */
@@ -30,6 +32,14 @@ export interface GuestStatus {
   /** Ports that count towards `maxPorts`. */
   count: number;
   maxPorts: number;
+}
+
+export interface GuestRemoval {
+  name: string;
+  /** It is in the configuration, so it is there again after the next start. */
+  returns: boolean;
+  /** What the operator should know of it; empty: nothing. */
+  message: string;
 }
 
 export interface Status {
@@ -59,7 +69,8 @@ export interface LeaseLine {
   proto: ProtoName | 'any';
   ports: string;
   state: 'leased' | 'quarantined';
-  source: 'configuration' | 'granted';
+  /** `run time`: with a guest that was added while the daemon ran. */
+  source: 'configuration' | 'run time' | 'granted';
   block: boolean;
   since: string;
   until: string | null;
@@ -88,7 +99,7 @@ export interface Place {
   address: string;
   state: 'free' | 'leased' | 'in use' | 'quarantined';
   guest: string | null;
-  source: 'configuration' | 'granted' | null;
+  source: 'configuration' | 'run time' | 'granted' | null;
   since: string | null;
   until: string | null;
   verdict: 'forward' | 'discard' | 'reject' | 'pass';

@@ -7,10 +7,11 @@
  * Refused      as errors with a status of HTTP; a grant obeys the guest's policy as if its agent had asked.
  * Told         the agent of a revocation, at once. A grant it finds with its next request.
  */
-import type { BlockLine, Explanation, GuestStatus, Health, LeaseAnswer, LeaseLine, Place, PortTexts, Status } from './admin-api.js';
+import type { BlockLine, Explanation, GuestRemoval, GuestStatus, Health, LeaseAnswer, LeaseLine, Place, PortTexts, Status } from './admin-api.js';
 import type { Control } from './control.js';
 import { explainHost, explainPlace } from './explain.js';
 import type { GuestLinks } from './guest-links.js';
+import type { Guests } from './guests.js';
 import { hostSockets } from './host-sockets.js';
 import type { Refusal } from './lease-policy.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
@@ -30,8 +31,10 @@ export interface DeskParts {
   notInUse: string;
   links: GuestLinks;
   publisher: Publisher;
-  /** null: no guest has an agent. */
-  control: Control | null;
+  /** null: nothing has needed it yet. */
+  readonly control: Control | null;
+  /** Adds and removes guests. */
+  guests: Pick<Guests, 'add' | 'remove'>;
   counters: () => object;
 }
 
@@ -46,6 +49,7 @@ export class Refused extends BerthError {
 }
 
 const PROTO_NUMBERS = { tcp: PROTO_TCP, udp: PROTO_UDP } as const;
+const BAD_SETTINGS = new Set(['ERR_CONFIG_VALUE', 'ERR_CONFIG_UNKNOWN_KEY', 'ERR_USE_NOT_LEASED', 'ERR_GUEST_MAC']);
 const REASON = 'taken back by the operator';
 
 export class AdminDesk {
@@ -86,21 +90,20 @@ export class AdminDesk {
   leases(): LeaseLine[] {
     const { plan, control } = this.parts;
     const lines: LeaseLine[] = [];
-    const fixed = { state: 'leased', source: 'configuration', block: false, since: when(this.startedAt), until: null } as const;
-    for (const guest of plan.guests) {
-      if (control !== null && guest.onShared) continue; // in the book
-      const addresses = guest.addresses.map(formatIpv4);
-      if (guest.whole !== null) lines.push({ guest: guest.name, addresses, proto: 'any', ports: 'all', ...fixed });
-      for (const proto of PROTOS) {
-        if (!guest[proto].isEmpty) lines.push({ guest: guest.name, addresses, proto, ports: guest[proto].format(), ...fixed });
-      }
-    }
+    const add = (guest: GuestPlan, state: LeaseLine['state'], since: number, until: number): void => {
+      const line = { guest: guest.name, addresses: guest.addresses.map(formatIpv4), state, source: sourceOf(guest), block: false, since: when(since), until: ending(until) };
+      if (guest.whole !== null) lines.push({ ...line, proto: 'any', ports: 'all' });
+      for (const proto of PROTOS) if (!guest[proto].isEmpty) lines.push({ ...line, proto, ports: guest[proto].format() });
+    };
+    // What holds on the shared addresses is in the book, where there is one.
+    for (const guest of plan.guests) if (control === null || !guest.onShared) add(guest, 'leased', this.startedAt, NEVER);
+    for (const guest of plan.departed) add(guest, 'quarantined', guest.since, guest.until);
     const book = control?.plane.book.snapshot();
     const addresses = plan.shared.map(formatIpv4);
     for (const proto of PROTOS) {
       for (const { guest, first, last, state, since, until, block } of book?.[proto] ?? []) {
         const ports = first === last ? `${first}` : `${first}-${last}`;
-        const source = state === 'leased' && until === NEVER ? 'configuration' : 'granted';
+        const source = state === 'leased' && until === NEVER ? sourceOf(find(plan, guest)) : 'granted';
         lines.push({ guest, addresses, proto, ports, state, source, block: block > 0, since: when(since), until: ending(until) });
       }
     }
@@ -146,6 +149,18 @@ export class AdminDesk {
     return this.answer(guest, { tcp: leased.tcp.subtract(fixed.tcp), udp: leased.udp.subtract(fixed.udp) });
   }
 
+  /** Adds a guest with settings as of a configuration. */
+  async addGuest(name: string, setting: object): Promise<GuestStatus> {
+    await this.parts.guests.add(name, setting).catch(refuse);
+    return this.guests().find((one) => one.name === name) as GuestStatus;
+  }
+
+  async removeGuest(name: string): Promise<GuestRemoval> {
+    const guest = await this.parts.guests.remove(name).catch(refuse);
+    const returns = guest !== null && !guest.atRunTime;
+    return { name, returns, message: returns ? `guest ${name} is in the configuration: it returns at the daemon's next start, unless it is taken out there` : '' };
+  }
+
   async explain(proto: ProtoName, port: number): Promise<Explanation> {
     const { plan, control, publisher } = this.parts;
     const host = await hostSockets(proto, port);
@@ -165,7 +180,8 @@ export class AdminDesk {
     const state = stateOf(value);
     const found = control !== null && plan.shared.includes(address) ? control.plane.book.explain(proto, port) : null;
     const run = found?.run ?? null;
-    const guest = state === 'free' ? null : state === 'quarantined' ? (run?.guest ?? null) : plan.guests[value >>> LINK_SHIFT].name;
+    const gone = state === 'quarantined' && run === null ? plan.departed.find((one) => one.addresses.includes(address)) : undefined;
+    const guest = state === 'free' ? null : state === 'quarantined' ? (run?.guest ?? gone?.name ?? null) : nameOf(plan, value >>> LINK_SHIFT);
     const link = guest === null ? { description: '', attached: false } : links.stateOf(guest);
     return explainPlace({
       address: formatIpv4(address),
@@ -173,11 +189,11 @@ export class AdminDesk {
       port,
       state,
       guest,
-      source: state === 'free' ? null : run === null || run.until === NEVER ? 'configuration' : 'granted',
-      since: state === 'free' ? null : when(run?.since ?? this.startedAt),
-      until: run === null || state === 'free' ? null : ending(run.until),
-      use: state !== 'in use' ? null : (value & IMPLICIT) !== 0 ? 'frame' : found?.inUse === true ? 'agent' : 'configuration',
-      agent: this.agentOf(plan.guests.find(({ name }) => name === guest)),
+      source: state === 'free' ? null : run === null || run.until === NEVER ? sourceOf(gone ?? find(plan, guest)) : 'granted',
+      since: state === 'free' ? null : when((run ?? gone)?.since ?? this.startedAt),
+      until: state === 'free' ? null : ending((run ?? gone)?.until ?? NEVER),
+      use: state !== 'in use' ? null : (value & IMPLICIT) !== 0 ? 'frame' : found?.inUse === true ? 'agent' : sourceOf(find(plan, guest)),
+      agent: this.agentOf(find(plan, guest)),
       mayImply: (value & MAY_IMPLY) !== 0,
       link: link.description,
       attached: link.attached,
@@ -185,7 +201,7 @@ export class AdminDesk {
     });
   }
 
-  private guests(): GuestStatus[] {
+  guests(): GuestStatus[] {
     const { plan, links, control, publisher } = this.parts;
     const table = new SteeringTable(publisher.buffer);
     return plan.guests.map((guest) => {
@@ -199,6 +215,7 @@ export class AdminDesk {
       };
       return {
         name,
+        source: sourceOf(guest),
         link: links.stateOf(name),
         agent: this.agentOf(guest),
         whole: guest.whole === null ? null : formatIpv4(guest.whole),
@@ -219,7 +236,7 @@ export class AdminDesk {
   /** The control plane, for a guest whose leases it may change. */
   private controlOf(name: string): Control {
     const { plan, control } = this.parts;
-    const guest = plan.guests.find((one) => one.name === name);
+    const guest = find(plan, name);
     if (guest === undefined) throw new Refused(404, 'ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth status\` shows the guests there are`);
     if (guest.agent === null || control === null) {
       throw new Refused(409, 'ERR_NO_AGENT', `guest ${name} has no agent: its leases are the configuration's; change them there, or give it an agent`);
@@ -234,6 +251,26 @@ export class AdminDesk {
     const until = ends.map((line) => line.until ?? '').sort().at(0) ?? null;
     return { guest, changed: texts(changed), leased: texts(leased), blocks: blocks.map(blockLine), until };
   }
+}
+
+/** What is wrong in itself is a bad request, what does not fit what is there a conflict; anything else is a failure. */
+function refuse(error: unknown): never {
+  if (!(error instanceof BerthError)) throw error;
+  const { code, message } = error;
+  throw new Refused(code === 'ERR_UNKNOWN_GUEST' ? 404 : BAD_SETTINGS.has(code) ? 400 : 409, code, message);
+}
+
+function find(plan: LeasePlan, name: string | null): GuestPlan | undefined {
+  return plan.guests.find((guest) => guest.name === name);
+}
+
+/** Where leases come from that were not granted. */
+function sourceOf(guest: GuestPlan | undefined): 'configuration' | 'run time' {
+  return guest?.atRunTime === true ? 'run time' : 'configuration';
+}
+
+function nameOf(plan: LeasePlan, link: number): string | null {
+  return plan.guests.find(({ index }) => index === link)?.name ?? null;
 }
 
 function stateOf(value: number): Place['state'] {

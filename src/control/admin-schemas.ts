@@ -1,5 +1,7 @@
 /** JSON schemas of the admin interface's routes: what they take is checked against them, and /openapi.json is made of them. */
 
+import { guestJsonSchema } from '../base/config.js';
+
 const text = { type: 'string' } as const;
 const wholeNumber = { type: 'integer' } as const;
 const yesNo = { type: 'boolean' } as const;
@@ -28,6 +30,7 @@ const failure = { ...object({ error: { ...text, description: 'a permanent code, 
 
 const guest = object({
   name: text,
+  source: { type: 'string', enum: ['configuration', 'run time'] },
   link: object({ description: text, attached: yesNo }),
   agent: { type: 'string', enum: ['connected', 'away', 'none'] },
   whole: textOrNull,
@@ -54,7 +57,7 @@ const lease = object({
   proto: text,
   ports: text,
   state: { type: 'string', enum: ['leased', 'quarantined'] },
-  source: { type: 'string', enum: ['configuration', 'granted'] },
+  source: { type: 'string', enum: ['configuration', 'run time', 'granted'] },
   block: yesNo,
   since: time,
   until: timeOrNull,
@@ -78,10 +81,11 @@ interface RouteSchema {
   summary: string;
   body?: object;
   querystring?: object;
+  params?: object;
   response: Record<string, object>;
 }
 
-function route(summary: string, answer: object, takes: Pick<RouteSchema, 'body' | 'querystring'> = {}): RouteSchema {
+function route(summary: string, answer: object, takes: Pick<RouteSchema, 'body' | 'querystring' | 'params'> = {}): RouteSchema {
   return { summary, ...takes, response: { '2xx': { description: 'done', ...answer }, default: failure } };
 }
 
@@ -89,6 +93,13 @@ export const schemas = {
   health: route('Whether the daemon runs as configured, and what is missing', health),
   status: route('NIC, addresses, guests with what they hold and use, counters', status),
   counters: route('Counters of the data plane', counters),
+  guests: route('Every guest with what it holds and uses', list(guest)),
+  addGuest: route('Add a guest, with settings as in the configuration; it is kept over restarts', guest, {
+    body: guestJsonSchema({ name: guestGiven }),
+  }),
+  removeGuest: route('Remove a guest: its uses end, its leases are quarantined, its link is given back', object({ name: text, returns: yesNo, message: text }), {
+    params: given({ name: guestGiven }, ['name']),
+  }),
   leases: route('Every lease and quarantine', list(lease)),
   grant: route('Grant a guest a block, or ports by name, within its policy', leaseAnswer, {
     body: given({ guest: guestGiven, block: yesNo, tcp: portsGiven, udp: portsGiven }, ['guest']),

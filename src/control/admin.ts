@@ -90,6 +90,14 @@ async function createApp(desk: AdminDesk, log: Log): Promise<FastifyInstance> {
   app.get('/health', { schema: schemas.health }, () => desk.health());
   app.get('/status', { schema: schemas.status }, () => desk.status());
   app.get('/counters', { schema: schemas.counters }, () => desk.counters());
+  app.get('/guests', { schema: schemas.guests }, () => desk.guests());
+  // The settings are checked as those of a configuration are, whose words are better: the schema only describes them.
+  app.post<{ Body: { name: string } }>('/guests', { schema: schemas.addGuest, validatorCompiler: () => () => true }, ({ body }) => {
+    if (typeof body !== 'object' || body === null || typeof body.name !== 'string') throw new Refused(400, 'ERR_REQUEST', 'say the guest\'s name, with its settings beside it');
+    const { name, ...setting } = body;
+    return desk.addGuest(name, setting);
+  });
+  app.delete<{ Params: { name: string } }>('/guests/:name', { schema: schemas.removeGuest }, ({ params }) => desk.removeGuest(params.name));
   app.get('/leases', { schema: schemas.leases }, () => desk.leases());
   app.post<{ Body: Named }>('/leases', { schema: schemas.grant }, ({ body }) => {
     const ports = portsOf(body);

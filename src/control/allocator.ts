@@ -12,7 +12,7 @@
  */
 import { PortSet, type PortRange } from '../wire/port-set.js';
 import { refuse, type Asker, type Refusal } from './lease-policy.js';
-import { PROTOS, type LeaseState, type Ports, type ProtoName } from './lease-state.js';
+import { NO_PORTS, PROTOS, type LeaseState, type Ports, type ProtoName } from './lease-state.js';
 
 export interface AllocatorOptions {
   readonly pool: PortSet;
@@ -26,8 +26,10 @@ export class Allocator {
   readonly #state: LeaseState;
   readonly #pool: PortSet;
   readonly #reserve: number;
-  readonly #hostFixed: Ports;
-  /** the host's own ports, those it was found to use among them */
+  /** known from the start, and those that the host was found to use */
+  #hostFixed: Ports;
+  #hostFound: Ports = NO_PORTS;
+  /** both of them */
   #host: Ports;
   /** the pool without the host's ports */
   #base: PortSet;
@@ -48,8 +50,19 @@ export class Allocator {
   /** A port that the host was found to use, or uses no more. Those of `reservedByHost` stay the host's. */
   setHost(proto: ProtoName, port: number, taken: boolean): void {
     const one = PortSet.parse(port);
-    const ports = taken ? this.#host[proto].union(one) : this.#host[proto].subtract(one).union(this.#hostFixed[proto]);
-    this.#host = { ...this.#host, [proto]: ports };
+    const found = this.#hostFound[proto];
+    this.#hostFound = { ...this.#hostFound, [proto]: taken ? found.union(one) : found.subtract(one) };
+    this.#setHost();
+  }
+
+  /** Other ports in place of `reservedByHost`. */
+  setReserved(ports: Ports): void {
+    this.#hostFixed = ports;
+    this.#setHost();
+  }
+
+  #setHost(): void {
+    this.#host = { tcp: this.#hostFixed.tcp.union(this.#hostFound.tcp), udp: this.#hostFixed.udp.union(this.#hostFound.udp) };
     this.#base = this.#pool.subtract(this.#host.tcp).subtract(this.#host.udp);
   }
 

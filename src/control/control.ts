@@ -1,23 +1,20 @@
 /**
- * The control journey put together: store, lease book, control plane, and the channels of the guests' agents. Only where a
- * guest has an agent; a daemon whose leases are all in the configuration has no store.
+ * The control journey put together: lease book, control plane, and the channels of the guests' agents. Only where a guest
+ * has an agent, or guests are added or removed; else a daemon whose leases are all in the configuration does without.
  *
  * Lifetime     started when the engine runs, closed before it stops. What the store holds outlives both.
  */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { networkFacts, readFacts } from './facts.js';
 import type { HostStack } from './host-stack.js';
-import type { LeasePlan } from './lease-plan.js';
-import type { Ports } from './lease-state.js';
+import { leasedElsewhere, type LeasePlan } from './lease-plan.js';
 import { ControlPlane } from './plane.js';
 import type { Publisher } from './publisher.js';
 import { GuestServer } from './server.js';
-import { LmdbStore } from './store-lmdb.js';
+import type { Store } from './store.js';
 import type { Config } from '../base/config.js';
 import type { Log } from '../base/log.js';
 import { type Interface, watchNetwork } from '../io/interfaces.js';
-import { formatIpv4 } from '../wire/address.js';
 import { PortSet } from '../wire/port-set.js';
 
 const EPHEMERAL_RANGE = '/proc/sys/net/ipv4/ip_local_port_range';
@@ -29,24 +26,23 @@ export interface ControlParts {
   nic: Interface;
   publisher: Publisher;
   host: HostStack;
+  /** Stays the caller's. */
+  store: Store;
   log: Log;
 }
 
 export class Control {
   readonly plane: ControlPlane;
   readonly server: GuestServer;
-  private readonly store: LmdbStore;
   private readonly stopWatching: () => void;
 
-  private constructor(plane: ControlPlane, server: GuestServer, store: LmdbStore, stopWatching: () => void) {
+  private constructor(plane: ControlPlane, server: GuestServer, stopWatching: () => void) {
     this.plane = plane;
     this.server = server;
-    this.store = store;
     this.stopWatching = stopWatching;
   }
 
-  static async start({ config, plan, nic, publisher, host, log }: ControlParts): Promise<Control> {
-    const store = new LmdbStore(join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`));
+  static async start({ config, plan, nic, publisher, host, store, log }: ControlParts): Promise<Control> {
     const { pool } = plan;
     const bookOptions = { pool: pool.ports ?? defaultPool(), reserve: pool.reserve, quarantineMs: pool.quarantineMs, reservedByHost: leasedElsewhere(plan) };
     const plane = await ControlPlane.start({ plan, bookOptions, store, publisher, host, log });
@@ -69,14 +65,13 @@ export class Control {
       log.info({ gateway: now.gateway, mtu: now.mtu }, 'the host\'s network has changed; the agents are told');
       server.changed(facts);
     });
-    return new Control(plane, server, store, stopWatching);
+    return new Control(plane, server, stopWatching);
   }
 
   async close(): Promise<void> {
     this.stopWatching();
     this.server.close();
     await this.plane.close();
-    await this.store.close();
   }
 }
 
@@ -84,13 +79,4 @@ export class Control {
 function defaultPool(): PortSet {
   const [first, last] = readFileSync(EPHEMERAL_RANGE, 'utf8').trim().split(/\s+/).map(Number);
   return PortSet.fromRanges([{ first: FIRST_UNPRIVILEGED, last: 65535 }]).subtract(PortSet.fromRanges([{ first, last }]));
-}
-
-/** Ports that the configuration leases on single addresses: the lease book, which knows one space for all, must not grant them. */
-function leasedElsewhere(plan: LeasePlan): Ports {
-  const elsewhere = plan.guests.filter(({ onShared }) => !onShared);
-  return {
-    tcp: elsewhere.reduce((all, { tcp }) => all.union(tcp), PortSet.EMPTY),
-    udp: elsewhere.reduce((all, { udp }) => all.union(udp), PortSet.EMPTY),
-  };
 }

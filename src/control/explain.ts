@@ -17,7 +17,7 @@ export interface EndpointFacts {
   since: string | null;
   until: string | null;
   /** How the use began; null: it is not in use. */
-  use: 'agent' | 'frame' | 'configuration' | null;
+  use: 'agent' | 'frame' | 'configuration' | 'run time' | null;
   agent: 'connected' | 'away' | 'none';
   mayImply: boolean;
   /** The guest's link, as messages name it. */
@@ -30,6 +30,7 @@ const USE_WORDS = {
   agent: 'its agent says so',
   frame: 'a frame of the guest came from it',
   configuration: 'the configuration says so',
+  'run time': 'its settings say so',
 };
 const UNUSED_WORDS = {
   connected: 'its agent has not said that it uses it',
@@ -59,7 +60,7 @@ function whose({ address, proto, port, state, guest, source, since, until, use, 
   const endpoint = `${address} ${proto} ${port}`;
   if (state === 'free') return `${endpoint} is leased to nobody.`;
   if (state === 'quarantined') return `${endpoint} was released by guest ${guest ?? '?'} at ${since ?? '?'}; another guest may have it from ${until ?? '?'} on.`;
-  const lease = source === 'configuration' ? 'by the configuration' : `until ${until ?? '?'}`;
+  const lease = source === 'configuration' ? 'by the configuration' : source === 'run time' ? 'by its settings' : `until ${until ?? '?'}`;
   const used = use === null ? `not in use: ${UNUSED_WORDS[agent]}` : `in use: ${USE_WORDS[use]}`;
   return `${endpoint} is leased to guest ${guest ?? '?'} since ${since ?? '?'}, ${lease}, and ${used}.`;
 }

@@ -6,18 +6,20 @@
  *              warning, said once, and tried again.
  */
 import type { HostStack } from './host-stack.js';
-import type { LeasePlan } from './lease-plan.js';
+import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import { BerthError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { GuestLink } from '../io/guest-link.js';
 import { interfaceIndex } from '../io/interfaces.js';
-import type { Lock } from '../io/lock.js';
+import { Lock } from '../io/lock.js';
 import type { TapDress } from '../io/tap-io.js';
 
 /** The engine, as far as links concern it. */
 export interface LinkHost {
   attach(port: number, fd: number, isSocket: boolean, serial: number): void;
   detach(port: number): void;
+  /** Resolves when the engine has closed the port's descriptor, with a tap of ours, and nothing of its guest is remembered. */
+  leave(port: number): Promise<void>;
 }
 
 const LOOK_MS = 500;
@@ -26,6 +28,8 @@ interface Attachment {
   readonly guest: string;
   readonly port: number;
   readonly link: GuestLink;
+  /** Of a VMM's tap. */
+  readonly lock: Lock | null;
   attached: boolean;
   /** Of the latest attachment: a report about an earlier one is late. */
   serial: number;
@@ -40,28 +44,56 @@ export class GuestLinks {
   private readonly engine: LinkHost;
   private readonly host: HostStack;
   private readonly log: Log;
-  private readonly locks: Lock[] = [];
+  private readonly dress: TapDress;
+  /** Of the last attachment of each port whose guest has left. */
+  private readonly serials = new Map<number, number>();
   private timer: NodeJS.Timeout | null = null;
 
-  constructor(plan: LeasePlan, dress: TapDress, engine: LinkHost, host: HostStack, log: Log) {
-    for (const { name, index, link } of plan.guests) {
-      if (link !== null) this.all.push({ guest: name, port: 1 + index, link: new GuestLink(link, dress), attached: false, serial: 0, quieted: 0, said: '' });
-    }
+  constructor(dress: TapDress, engine: LinkHost, host: HostStack, log: Log) {
+    this.dress = dress;
     this.engine = engine;
     this.host = host;
     this.log = log;
   }
 
-  /** Attaches what is there and begins to look after the rest. Throws for a link that is refused. */
-  async start(takeLock: (tap: string) => Promise<Lock>): Promise<void> {
-    for (const one of this.all) {
-      if (one.link.config.kind === 'tap') this.locks.push(await takeLock(one.link.config.tap));
-      this.tryAttach(one);
-      if (!one.attached) this.say(one, `${one.link.description} is not there yet; waiting for it`);
+  /** Attaches what is there and begins to look after the rest. Throws for a link of the configuration that is refused. */
+  async start(plan: LeasePlan): Promise<void> {
+    for (const guest of plan.guests) {
+      try {
+        await this.add(guest);
+      } catch (error) {
+        if (!guest.atRunTime || !(error instanceof BerthError)) throw error;
+        this.log.warn({ guest: guest.name }, `guest ${guest.name}: ${messageOf(error)}; it has no link until it is removed and added again`);
+      }
     }
     this.timer = setInterval(() => {
       for (const one of this.all) this.look(one);
     }, LOOK_MS);
+  }
+
+  /** Attaches the guest's link, or waits for it. Throws, with nothing changed, for one that is refused. */
+  async add({ name, index, link }: GuestPlan): Promise<void> {
+    if (link === null) return;
+    const lock = link.kind === 'tap' ? await Lock.take('tap', link.tap) : null;
+    const one: Attachment = { guest: name, port: 1 + index, link: new GuestLink(link, this.dress), lock, attached: false, serial: this.serials.get(1 + index) ?? 0, quieted: 0, said: '' };
+    try {
+      this.tryAttach(one);
+    } catch (error) {
+      this.giveBack(one);
+      throw error;
+    }
+    if (!one.attached) this.say(one, `${one.link.description} is not there yet; waiting for it`);
+    this.all.push(one);
+  }
+
+  /** Gives a removed guest's link back, once the engine has forgotten all of it: its port may then be another's. */
+  async remove({ name, index }: GuestPlan): Promise<void> {
+    const at = this.all.findIndex((one) => one.guest === name);
+    const [one] = at < 0 ? [] : this.all.splice(at, 1);
+    await this.engine.leave(1 + index);
+    if (one === undefined) return;
+    this.serials.set(one.port, one.serial);
+    this.giveBack(one);
   }
 
   /** The engine has detached the port because its descriptor failed. */
@@ -77,8 +109,21 @@ export class GuestLinks {
 
   stop(): void {
     if (this.timer !== null) clearInterval(this.timer);
-    for (const one of this.all) one.link.undress();
-    for (const lock of this.locks.splice(0)) lock.release();
+    for (const one of this.all) {
+      one.link.undress();
+      one.lock?.release();
+    }
+  }
+
+  /** Undoes on the host what was done for the link. */
+  private giveBack({ link, quieted, lock }: Attachment): void {
+    const { config } = link;
+    link.undress();
+    if (config.kind === 'tap' && quieted !== 0) this.host.unquietTap(config.tap);
+    if (config.kind === 'netns') {
+      this.host.removeTap({ netns: config.netns, name: config.name });
+    }
+    lock?.release();
   }
 
   private lost(one: Attachment): void {

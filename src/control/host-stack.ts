@@ -10,7 +10,7 @@
  * Undoing      goes on after a failure; the first one is thrown at the end, and the state file kept for `berth clean`.
  */
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import type { LeasePlan } from './lease-plan.js';
+import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
 import type { ImplicitUse } from './publisher.js';
 import { mute, nicTable, quietTap, tapTable, unmute } from './mute.js';
@@ -64,9 +64,9 @@ export class HostStack {
     return this.state.guestTaps;
   }
 
-  /** Reserves and mutes what the plan leases. Refuses, with nothing changed, a port that the host itself uses. */
-  apply(plan: LeasePlan): void {
-    this.reservation = new Reservation(plan);
+  /** Reserves and mutes what the plan leases. A port that the host itself uses goes to `refused`; if that throws, nothing is changed. */
+  apply(plan: LeasePlan, refused: (guest: string, error: unknown) => void): void {
+    this.reservation = new Reservation(plan, refused);
     this.plan = plan;
     this.remember({ tables: [...new Set([...this.state.tables, nicTable(this.state.nic)])] });
     this.sync();
@@ -84,6 +84,20 @@ export class HostStack {
 
   unreserve(proto: ProtoName, first: number, last: number): void {
     this.reservation?.unreserve(proto, first, last);
+  }
+
+  /** Binds what the guest leases of the configuration; throws, with nothing changed, where a host process has a port. */
+  reserveGuest(guest: GuestPlan): void {
+    this.reservation?.reserveGuest(guest);
+  }
+
+  unreserveGuest(guest: GuestPlan): void {
+    this.reservation?.unreserveGuest(guest);
+  }
+
+  /** The plan has other guests, or other addresses. */
+  followPlan(): void {
+    this.sync();
   }
 
   /** Keeps the host silent for exactly these ports besides the plan's, and its automatic choice off them. */
@@ -118,7 +132,7 @@ export class HostStack {
 
   /** Keeps the host's stack and a VMM's tap apart: no frame in, no IPv6 chatter out. */
   quietTap(tap: string): void {
-    const file = `/proc/sys/net/ipv6/conf/${tap}/disable_ipv6`;
+    const file = disableIpv6(tap);
     let before: string | null = null;
     try {
       before = readFileSync(file, 'utf8').trim();
@@ -129,6 +143,21 @@ export class HostStack {
     this.remember({ sysctls, tables: [...new Set([...this.state.tables, tapTable(tap)])] });
     if (before !== null) writeFileSync(file, '1');
     quietTap(tap);
+  }
+
+  /** Gives a VMM's tap back to the host's stack. */
+  unquietTap(tap: string): void {
+    const file = disableIpv6(tap);
+    const { [file]: before, ...sysctls } = this.state.sysctls;
+    if (before !== undefined) restoreSysctls({ [file]: before });
+    unmute(tapTable(tap));
+    this.remember({ sysctls, tables: this.state.tables.filter((table) => table !== tapTable(tap)) });
+  }
+
+  /** Removes the tap of a removed guest, if it is still there and ours. */
+  removeTap(tap: GuestTap): void {
+    removeIdleTap(tap, this.state.mac);
+    this.remember({ guestTaps: this.state.guestTaps.filter((one) => one.netns !== tap.netns || one.name !== tap.name) });
   }
 
   /** Undoes everything, once the engine has closed its descriptors; nothing if `apply` refused the plan. */
@@ -179,7 +208,7 @@ export function undoState(file: string, state: HostState): number {
       if (state.reserved !== '') writeReservedPorts(reservedBeside(file, state).all);
     },
     () => {
-      restoreSysctls(state);
+      restoreSysctls(state.sysctls);
     },
     () => {
       taps = removeTaps(state);
@@ -227,8 +256,12 @@ function portsOf(state: HostState): PortSet {
   return state.reserved === '' ? PortSet.EMPTY : PortSet.parse(state.reserved);
 }
 
-function restoreSysctls(state: HostState): void {
-  for (const [file, value] of Object.entries(state.sysctls)) {
+function disableIpv6(tap: string): string {
+  return `/proc/sys/net/ipv6/conf/${tap}/disable_ipv6`;
+}
+
+function restoreSysctls(sysctls: HostState['sysctls']): void {
+  for (const [file, value] of Object.entries(sysctls)) {
     try {
       writeFileSync(file, value);
     } catch {

@@ -114,6 +114,19 @@ export function notLeased(stated: Ports, leased: Ports): Refusal | null {
   return refuse('ERR_NOT_LEASED', `${text} is not leased to the guest; ask for it first`);
 }
 
+/** Why the operator may not give the guest these ports: another holds one, or did until lately; null: none does. */
+export function heldByAnother(state: LeaseState, guest: string, ports: Ports): Refusal | null {
+  for (const proto of PROTOS) {
+    for (const range of ports[proto].ranges()) {
+      const run = state.runs[proto].overlapping(range).find((each) => each.guest !== guest);
+      if (run === undefined) continue;
+      const how = run.state === 'leased' ? 'leased to' : 'quarantined after';
+      return refuse('ERR_PORT_TAKEN', `${proto} port ${Math.max(run.first, range.first)} is ${how} guest ${run.guest}; release it there and wait, or lease another port`);
+    }
+  }
+  return null;
+}
+
 function hasBlock({ holds, policy }: Asker): boolean {
   return holds >= policy.block;
 }

@@ -72,10 +72,10 @@ function report(before: GuestPlan, after: GuestPlan, where: string, problems: Pr
   const tcp = before.tcp.intersect(after.tcp);
   const udp = before.udp.intersect(after.udp);
   const path = leasePath(after, tcp);
-  const lines = `lines ${problems.lineOf(leasePath(before, tcp))} and ${problems.lineOf(path)}`;
+  const lines = problems.linesOf(leasePath(before, tcp), path);
   const who = before.whole === after.whole ? 'both' : 'one of them';
   const what = whole === null ? `${describePorts(tcp, udp, ' and ')} on ${where}` : `${formatIpv4(whole)}, ${who} as a whole address`;
-  const text = `guests ${before.name} and ${after.name} both lease ${what} (${lines}); take it from one of the two`;
+  const text = `guests ${before.name} and ${after.name} both lease ${what}${lines}; take it from one of the two`;
   problems.add('ERR_PORT_TAKEN', path, text);
 }
 

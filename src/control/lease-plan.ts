@@ -7,14 +7,17 @@
  * In use   `useTcp` and `useUdp` always lie inside the lease; `useAll` says that they are all of it.
  */
 import type { AgentConfig, LinkConfig } from '../base/config.js';
-import type { PortSet } from '../wire/port-set.js';
+import { PortSet } from '../wire/port-set.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
 import type { GuestPolicy } from './lease-policy.js';
+import type { Ports } from './lease-state.js';
 
 export interface GuestPlan {
   readonly name: string;
-  /** position in the plan, from 0 */
+  /** of its link, from 0: its own for as long as it is there */
   readonly index: number;
+  /** added by the operator while the daemon ran; false: of the configuration */
+  readonly atRunTime: boolean;
   /** null: none, which is enough for a replay */
   readonly link: LinkConfig | null;
   /** six bytes; null: not stated, so the NIC's */
@@ -36,6 +39,12 @@ export interface GuestPlan {
   readonly policy: GuestPolicy;
 }
 
+/** A removed guest with its quarantine, in wall clock ms. */
+export interface Departed extends GuestPlan {
+  readonly since: number;
+  readonly until: number;
+}
+
 /** What blocks are cut from, on every shared address. */
 export interface PoolPlan {
   /** null: all but those below 1024, the host's ephemeral range and its listeners, which the daemon finds out */
@@ -51,6 +60,8 @@ export interface LeasePlan {
   /** every address of the plan, the shared ones first, each once: the steering table's addresses */
   readonly addresses: readonly number[];
   readonly guests: readonly GuestPlan[];
+  /** removed guests whose leases the lease book does not know: quarantined on their own addresses (D3) */
+  readonly departed: readonly Departed[];
   readonly pool: PoolPlan;
 }
 
@@ -58,8 +69,8 @@ export interface LeasePlan {
 export type EntryVisitor = (address: number, protocol: number, port: number, guest: number, inUse: boolean) => void;
 
 /** Calls `visit` once for each endpoint of the plan, and once for each whole address. */
-export function forEachEntry(plan: LeasePlan, visit: EntryVisitor): void {
-  for (const guest of plan.guests) {
+export function forEachEntry({ guests }: Pick<LeasePlan, 'guests'>, visit: EntryVisitor): void {
+  for (const guest of guests) {
     for (const address of guest.addresses) {
       if (guest.whole !== null) visit(address, 0, 0, guest.index, guest.useAll);
       for (const port of guest.tcp.union(guest.useTcp).ports()) visit(address, PROTOCOL_TCP, port, guest.index, guest.useTcp.has(port));
@@ -69,12 +80,21 @@ export function forEachEntry(plan: LeasePlan, visit: EntryVisitor): void {
 }
 
 /** How often forEachEntry will call. */
-export function countEntries(plan: LeasePlan): number {
+export function countEntries({ guests }: Pick<LeasePlan, 'guests'>): number {
   let count = 0;
-  for (const { addresses, whole, tcp, udp, useTcp, useUdp } of plan.guests) {
+  for (const { addresses, whole, tcp, udp, useTcp, useUdp } of guests) {
     count += addresses.length * ((whole === null ? 0 : 1) + tcp.union(useTcp).size + udp.union(useUdp).size);
   }
   return count;
+}
+
+/** Ports that are leased on single addresses: the lease book, which knows one space for all, must not grant them. */
+export function leasedElsewhere({ guests, departed }: LeasePlan): Ports {
+  const elsewhere = [...guests.filter(({ onShared }) => !onShared), ...departed];
+  return {
+    tcp: elsewhere.reduce((all, { tcp }) => all.union(tcp), PortSet.EMPTY),
+    udp: elsewhere.reduce((all, { udp }) => all.union(udp), PortSet.EMPTY),
+  };
 }
 
 /** `tcp 80, 8000-8999; udp 53`; the empty text when both are empty. */

@@ -12,7 +12,7 @@
  */
 import { PortSet } from '../wire/port-set.js';
 import type { AllocatorOptions } from './allocator.js';
-import { Grants, notLeased, type Block } from './lease-grants.js';
+import { Grants, heldByAnother, notLeased, type Block } from './lease-grants.js';
 import { Journal } from './lease-journal.js';
 import { counted, refuse, type GuestPolicy, type Refusal } from './lease-policy.js';
 import type { Run } from './lease-ranges.js';
@@ -70,18 +70,23 @@ export class LeaseBook {
   setFixed(guest: string, ports: SomePorts, now: number): Result {
     this.#begin(now);
     const wanted = both(ports);
-    for (const proto of PROTOS) {
-      for (const range of wanted[proto].ranges()) {
-        const run = this.#state.runs[proto].overlapping(range).find((each) => each.guest !== guest);
-        if (run === undefined) continue;
-        const how = run.state === 'leased' ? 'leased to' : 'quarantined after';
-        return this.#done(refuse('ERR_PORT_TAKEN', `${proto} port ${run.first} is ${how} guest ${run.guest}; release it there and wait, or lease another port`));
-      }
-    }
+    const refusal = heldByAnother(this.#state, guest, wanted);
+    if (refusal !== null) return this.#done(refusal);
     const { fixed } = this.#state.holding(guest);
     this.#journal.release(guest, { tcp: fixed.tcp.subtract(wanted.tcp), udp: fixed.udp.subtract(wanted.udp) }, now);
     for (const proto of PROTOS) this.#journal.lease(guest, proto, wanted[proto].subtract(fixed[proto]), now, NEVER, 0);
     return this.#done();
+  }
+
+  /** Whether setFixed would be refused at the same time. */
+  checkFixed(guest: string, ports: SomePorts, now: number): Result {
+    this.#begin(now);
+    return this.#done(heldByAnother(this.#state, guest, both(ports)));
+  }
+
+  /** Other ports in place of `reservedByHost`, which nobody holds. */
+  setReserved(ports: Ports): void {
+    this.#grants.allocator.setReserved(ports);
   }
 
   /** Grants a block, in both protocols (R7, R8). */

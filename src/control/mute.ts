@@ -31,9 +31,10 @@ export function mute(nic: string, plan: LeasePlan, granted: Ports): void {
     const before = muted.get(address) ?? NO_PORTS;
     muted.set(address, { tcp: before.tcp.union(tcp), udp: before.udp.union(udp) });
   };
-  for (const guest of plan.guests) for (const address of guest.addresses) add(address, guest);
+  const guests = [...plan.guests, ...plan.departed];
+  for (const guest of guests) for (const address of guest.addresses) add(address, guest);
   for (const address of plan.shared) add(address, granted);
-  const addresses = plan.guests.flatMap(({ whole }) => (whole === null ? [] : [formatIpv4(whole)]));
+  const addresses = guests.flatMap(({ whole }) => (whole === null ? [] : [formatIpv4(whole)]));
   const endpoints: string[] = [];
   for (const [address, { tcp, udp }] of muted) {
     addRanges(endpoints, formatIpv4(address), 'tcp', tcp);

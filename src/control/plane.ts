@@ -12,7 +12,7 @@
  * Not here     who may speak (session.ts), what is granted (leases.ts).
  */
 import type { HostStack } from './host-stack.js';
-import type { LeasePlan } from './lease-plan.js';
+import { type GuestPlan, leasedElsewhere, type LeasePlan } from './lease-plan.js';
 import type { Change, Ports, ProtoName } from './lease-state.js';
 import { NEVER, NO_PORTS, PROTOS } from './lease-state.js';
 import { type BlockResult, LeaseBook, type Result, type SomePorts } from './leases.js';
@@ -69,6 +69,42 @@ export class ControlPlane {
     await plane.restore(now);
     plane.watchDeadline();
     return plane;
+  }
+
+  /**
+   * Takes up a guest with its leases of the configuration; throws, with nothing changed, where somebody has one of them.
+   * `join` makes it known to the plan, the host and the table, once it is in the store.
+   */
+  addGuest(guest: GuestPlan, join: () => void): Promise<void> {
+    return this.inTurn(async () => {
+      const now = Date.now();
+      const { host, plan } = this.parts;
+      const isShared = guest.addresses.some((address) => plan.shared.includes(address));
+      const { changes, refusal } = this.book.checkFixed(guest.name, isShared ? guest : NO_PORTS, now);
+      await this.makeTrue(changes);
+      if (refusal !== null) throw new BerthError(refusal.code, `guest ${guest.name}: ${refusal.message}`);
+      host.reserveGuest(guest);
+      try {
+        this.book.addGuest(guest.name, guest.policy);
+        await this.makeTrue(this.book.setFixed(guest.name, guest.onShared ? { tcp: guest.tcp, udp: guest.udp } : NO_PORTS, now).changes);
+        join();
+      } catch (error) {
+        await this.makeTrue(this.book.removeGuest(guest.name, now).changes);
+        if (!guest.onShared) host.unreserveGuest(guest);
+        throw error;
+      }
+      this.book.setReserved(leasedElsewhere(plan));
+    });
+  }
+
+  /** Ends all that the guest has. `leave` has the plan and the table without it. */
+  removeGuest(guest: string, leave: () => void): Promise<void> {
+    return this.inTurn(async () => {
+      await this.makeTrue(this.book.removeGuest(guest, Date.now()).changes);
+      leave();
+      this.book.setReserved(leasedElsewhere(this.parts.plan));
+      this.parts.host.setGranted(this.granted());
+    });
   }
 
   /** Grants a block; tries its ports on the host first. */

@@ -6,6 +6,7 @@
  */
 import { NEVER, type Change, type Ports } from './lease-state.js';
 import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
+import type { GuestPlan } from './lease-plan.js';
 import { ConfigError } from '../base/errors.js';
 import { ADDRESS_INDEX_MASK, type Proto } from '../steering/table-layout.js';
 import { TableWriter } from '../steering/table-writer.js';
@@ -33,14 +34,14 @@ export class Publisher {
   private readonly plan: LeasePlan;
   private readonly writer: TableWriter;
   private readonly guests: GuestsByAddress = [];
+  private readonly onTable: OnTable;
 
   /** Publishes the whole plan. Under a guest's policy `implicit` its own frame from a leased endpoint indicates its use (D7). */
   constructor(plan: LeasePlan, onTable: OnTable = () => undefined) {
     this.plan = plan;
+    this.onTable = onTable;
     const endpoints = countEntries(plan);
-    if (endpoints > MAX_ENDPOINTS) {
-      throw new ConfigError('ERR_TABLE_FULL', `${endpoints} endpoints are leased, at most ${MAX_ENDPOINTS} fit; lease whole addresses (leave the ports out), or fewer ports`);
-    }
+    refuseTooMany(endpoints);
     this.writer = new TableWriter({
       endpoints,
       addresses: plan.addresses.length,
@@ -49,18 +50,32 @@ export class Publisher {
       },
     });
     for (const address of plan.addresses) this.writer.addAddress(address);
-    forEachEntry(plan, (address, protocol, port, guest, inUse) => {
-      const proto: Proto = protocol === PROTOCOL_UDP ? 1 : 0;
-      const mayImply = plan.guests[guest].policy.implicit;
-      if (port === 0) this.writer.leaseWhole(address, guest, mayImply);
-      else this.writer.lease(address, proto, port, guest, mayImply);
-      if (inUse && port === 0) this.writer.useWhole(address);
-      else if (inUse) this.writer.use(address, proto, port);
-      this.addGuest(address, guest);
-    });
-    // Guests with an agent may lease ports later: what is for all who share an address is for them from the start.
-    for (const guest of plan.guests) if (guest.agent !== null) for (const address of plan.shared) this.addGuest(address, guest.index);
+    for (const guest of plan.guests) this.lease(guest);
     this.writer.addReader(ENGINE);
+  }
+
+  /** ERR_TABLE_FULL for a guest whose leases do not fit into the table. */
+  refuseUnfit(guest: GuestPlan): void {
+    refuseTooMany(this.writer.endpoints + countEntries({ guests: [guest] }));
+  }
+
+  /** Publishes the leases of a guest that came later. */
+  addGuest(guest: GuestPlan): void {
+    this.lease(guest);
+    this.sendGuests();
+  }
+
+  /** Nothing that is for all who share an address is for the guest any more. Its leases in the table are ended by others. */
+  removeGuest({ index }: GuestPlan): void {
+    for (const sharing of this.guests) if (sharing?.includes(index) === true) sharing.splice(sharing.indexOf(index), 1);
+    this.sendGuests();
+  }
+
+  /** What the guest leases of the configuration is quarantined, or free at once. */
+  endLeases(guest: GuestPlan, how: 'quarantine' | 'release'): void {
+    forEachEntry({ guests: [guest] }, (address, protocol, port) => {
+      this.writer[how](address, protocol === PROTOCOL_UDP ? 1 : 0, port);
+    });
   }
 
   get buffer(): SharedArrayBuffer {
@@ -94,7 +109,7 @@ export class Publisher {
     const uses = new Map<string, ImplicitUse>();
     this.writer.forEachImplicit((address, proto, port, link) => {
       const key = `${link}/${address}/${proto}`;
-      const use = uses.get(key) ?? { guest: this.plan.guests[link].name, address, proto, ports: [] };
+      const use = uses.get(key) ?? { guest: this.nameOf(link), address, proto, ports: [] };
       use.ports.push(port);
       uses.set(key, use);
     });
@@ -104,7 +119,7 @@ export class Publisher {
   /** Takes up implicit uses of an earlier daemon, as far as the same guest still leases them. */
   restoreImplicit(uses: readonly ImplicitUse[]): void {
     for (const { guest, address, proto, ports } of uses) {
-      const link = this.plan.guests.findIndex((one) => one.name === guest);
+      const link = this.find(guest)?.index ?? -1;
       if (link >= 0) for (const port of ports) this.writer.imply(address, proto, port, link);
     }
   }
@@ -114,39 +129,64 @@ export class Publisher {
     for (const change of changes) {
       if (!('first' in change) || (change.type === 'lease' && change.until === NEVER)) continue;
       const proto: Proto = change.proto === 'udp' ? 1 : 0;
-      const link = this.linkOf(change.guest);
+      const guest = this.find(change.guest);
       for (const address of this.plan.shared) {
-        for (let port = change.first; port <= change.last; port++) this.applyOne(change.type, address, proto, port, link);
+        for (let port = change.first; port <= change.last; port++) this.applyOne(change.type, address, proto, port, guest);
       }
     }
   }
 
   /** Ends implicit uses (D7) of these ports by the guest; what the configuration says is in use stays so. */
   endImplicit(guest: string, ports: Ports): void {
-    const link = this.linkOf(guest);
-    if (link < 0) return;
-    const configured = this.plan.guests[link];
+    const configured = this.find(guest);
+    if (configured === undefined) return;
     for (const [proto, set] of [[0, ports.tcp.subtract(configured.useTcp)], [1, ports.udp.subtract(configured.useUdp)]] as const) {
       for (const port of set.ports()) for (const address of this.plan.shared) this.writer.endUse(address, proto, port);
     }
   }
 
-  private linkOf(guest: string): number {
-    return this.plan.guests.findIndex((one) => one.name === guest);
+  private find(guest: string): GuestPlan | undefined {
+    return this.plan.guests.find((one) => one.name === guest);
   }
 
-  private applyOne(type: Change['type'], address: number, proto: Proto, port: number, link: number): void {
-    // A guest that is no longer configured has no link; what it left is in quarantine, where no link matters.
-    if (type === 'lease') this.writer.lease(address, proto, port, Math.max(0, link), link >= 0 && this.plan.guests[link].policy.implicit);
+  private nameOf(link: number): string {
+    return this.plan.guests.find(({ index }) => index === link)?.name ?? '';
+  }
+
+  private applyOne(type: Change['type'], address: number, proto: Proto, port: number, guest: GuestPlan | undefined): void {
+    // A guest that is no longer there has no link; what it left is in quarantine, where no link matters.
+    if (type === 'lease') this.writer.lease(address, proto, port, guest?.index ?? 0, guest?.policy.implicit ?? false);
     else if (type === 'quarantine') this.writer.quarantine(address, proto, port);
     else if (type === 'free') this.writer.release(address, proto, port);
     else if (type === 'use') this.writer.use(address, proto, port);
     else if (type === 'end-use') this.writer.endUse(address, proto, port);
   }
 
-  private addGuest(address: number, guest: number): void {
+  private lease(guest: GuestPlan): void {
+    const { index, agent, policy } = guest;
+    forEachEntry({ guests: [guest] }, (address, protocol, port, link, inUse) => {
+      const proto: Proto = protocol === PROTOCOL_UDP ? 1 : 0;
+      if (port === 0) this.writer.leaseWhole(address, link, policy.implicit);
+      else this.writer.lease(address, proto, port, link, policy.implicit);
+      if (inUse && port === 0) this.writer.useWhole(address);
+      else if (inUse) this.writer.use(address, proto, port);
+    });
+    // Guests with an agent may lease ports later: what is for all who share an address is for them from the start.
+    for (const address of agent === null ? guest.addresses : [...guest.addresses, ...this.plan.shared]) this.share(address, index);
+  }
+
+  private share(address: number, guest: number): void {
     const index = this.writer.addAddress(address) & ADDRESS_INDEX_MASK;
     const sharing = (this.guests[index] ??= []);
     if (!sharing.includes(guest)) sharing.push(guest);
   }
+
+  private sendGuests(): void {
+    this.onTable(this.writer.buffer, this.writer.generation, this.guests);
+  }
+}
+
+function refuseTooMany(endpoints: number): void {
+  if (endpoints <= MAX_ENDPOINTS) return;
+  throw new ConfigError('ERR_TABLE_FULL', `${endpoints} endpoints are leased, at most ${MAX_ENDPOINTS} fit; lease whole addresses (leave the ports out), or fewer ports`);
 }

@@ -7,7 +7,7 @@
  * Not here     keeping the host's stack silent (mute.ts); whole addresses, which are muted and not reserved.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import type { LeasePlan } from './lease-plan.js';
+import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import { PROTOS, type ProtoName } from './lease-state.js';
 import { runTool } from '../base/command.js';
 import { ConfigError, messageOf } from '../base/errors.js';
@@ -26,25 +26,19 @@ export interface Taken {
 }
 
 export class Reservation {
-  /** Descriptors by protocol and port: one an address. */
-  private readonly fds = new Map<string, number[]>();
-  private readonly shared: readonly number[];
+  /** Descriptors by address, protocol and port. */
+  private readonly fds = new Map<number, number>();
+  private readonly plan: LeasePlan;
 
-  /** Binds every leased endpoint of the plan. ERR_PORT_TAKEN, with nothing kept, for one that a host process has. */
-  constructor(plan: LeasePlan) {
-    this.shared = plan.shared;
-    let count = 0;
-    for (const guest of plan.guests) count += guest.addresses.length * (guest.tcp.size + guest.udp.size);
-    addon().raiseFileLimit(count + 2 * 65_536 * plan.shared.length);
+  /** Binds every leased endpoint of the plan. ERR_PORT_TAKEN for one that a host process has: to `refused`, which goes on or throws. */
+  constructor(plan: LeasePlan, refused: (guest: string, error: unknown) => void) {
+    this.plan = plan;
     try {
       for (const guest of plan.guests) {
-        for (const proto of PROTOS) {
-          for (const { first, last } of guest[proto].ranges()) {
-            for (const address of guest.addresses) {
-              const taken = this.bind(address, proto, first, last);
-              if (taken !== null) throw refusal(guest.name, address, proto, taken);
-            }
-          }
+        try {
+          this.reserveGuest(guest);
+        } catch (error) {
+          refused(guest.name, error);
         }
       }
     } catch (error) {
@@ -53,53 +47,94 @@ export class Reservation {
     }
   }
 
+  /** Binds what the guest leases of the configuration; ERR_PORT_TAKEN, with nothing of it kept, where a host process has a port. */
+  reserveGuest(guest: GuestPlan): void {
+    this.raiseLimit(guest.addresses.length * (guest.tcp.size + guest.udp.size));
+    const undo: (() => void)[] = [];
+    for (const address of guest.addresses) {
+      for (const proto of PROTOS) {
+        const fresh = this.missing(address, proto, guest[proto]);
+        undo.push(() => this.close(address, proto, fresh));
+        const taken = this.bind(address, proto, fresh);
+        if (taken === null) continue;
+        for (const action of undo) action();
+        throw refusal(guest.name, address, proto, taken);
+      }
+    }
+  }
+
+  unreserveGuest(guest: GuestPlan): void {
+    for (const address of guest.addresses) for (const proto of PROTOS) this.close(address, proto, guest[proto]);
+  }
+
   /** Binds ports first … last on every shared address, but for those that are bound already; all or, when a host process holds one, none of them. */
   reserve(proto: ProtoName, first: number, last: number): Taken | null {
-    const fresh = PortSet.fromRanges([{ first, last }]).subtract(this.held(proto, first, last));
-    for (const range of fresh.ranges()) {
-      for (const address of this.shared) {
-        const taken = this.bind(address, proto, range.first, range.last);
-        if (taken === null) continue;
-        for (const undone of fresh.ranges()) this.unreserve(proto, undone.first, undone.last);
-        return taken;
-      }
+    const ports = PortSet.fromRanges([{ first, last }]);
+    this.raiseLimit(ports.size * this.plan.shared.length);
+    const fresh = this.plan.shared.map((address) => ({ address, missing: this.missing(address, proto, ports) }));
+    for (const { address, missing } of fresh) {
+      const taken = this.bind(address, proto, missing);
+      if (taken === null) continue;
+      for (const { address: undone, missing: bound } of fresh) this.close(undone, proto, bound);
+      return taken;
     }
     return null;
   }
 
-  /** Ports among first … last that are bound. */
+  /** Ports among first … last that are bound on every shared address. */
   held(proto: ProtoName, first: number, last: number): PortSet {
-    const ranges: { first: number; last: number }[] = [];
-    for (let port = first; port <= last; port++) if (this.fds.has(`${proto}/${port}`)) ranges.push({ first: port, last: port });
-    return PortSet.fromRanges(ranges);
+    const ports = PortSet.fromRanges([{ first, last }]);
+    return this.plan.shared.reduce((held, address) => held.subtract(this.missing(address, proto, held)), ports);
   }
 
   unreserve(proto: ProtoName, first: number, last: number): void {
-    for (let port = first; port <= last; port++) {
-      for (const fd of this.fds.get(`${proto}/${port}`) ?? []) addon().closeFd(fd);
-      this.fds.delete(`${proto}/${port}`);
-    }
+    for (const address of this.plan.shared) this.close(address, proto, PortSet.fromRanges([{ first, last }]));
   }
 
   release(): void {
-    for (const fds of this.fds.values()) for (const fd of fds) addon().closeFd(fd);
+    for (const fd of this.fds.values()) addon().closeFd(fd);
     this.fds.clear();
   }
 
-  private bind(address: number, proto: ProtoName, first: number, last: number): Taken | null {
-    const fds = new Int32Array(last - first + 1);
-    const bound = addon().reservePorts(address, proto === 'tcp' ? PROTOCOL_TCP : PROTOCOL_UDP, first, last, fds);
-    for (let i = 0; i < bound; i++) {
-      const key = `${proto}/${first + i}`;
-      this.fds.set(key, [...(this.fds.get(key) ?? []), fds[i]]);
-    }
-    if (bound === fds.length) return null;
-    const port = first + bound;
-    if (errnoName(fds[bound]) !== 'EADDRINUSE') {
-      throw new ConfigError('ERR_PORT_RESERVE', `${proto} port ${port} of ${formatIpv4(address)} cannot be reserved (${errnoName(fds[bound])})`);
-    }
-    return { port, owner: ownerOf(proto, port) };
+  private raiseLimit(more: number): void {
+    addon().raiseFileLimit(this.fds.size + more + 2 * 65_536 * this.plan.shared.length);
   }
+
+  private missing(address: number, proto: ProtoName, ports: PortSet): PortSet {
+    const ranges: { first: number; last: number }[] = [];
+    for (const port of ports.ports()) if (!this.fds.has(keyOf(address, proto, port))) ranges.push({ first: port, last: port });
+    return PortSet.fromRanges(ranges);
+  }
+
+  private close(address: number, proto: ProtoName, ports: PortSet): void {
+    for (const port of ports.ports()) {
+      const key = keyOf(address, proto, port);
+      const fd = this.fds.get(key);
+      if (fd !== undefined) addon().closeFd(fd);
+      this.fds.delete(key);
+    }
+  }
+
+  /** Binds all of the ports; what was bound by then is kept when a host process holds one. */
+  private bind(address: number, proto: ProtoName, ports: PortSet): Taken | null {
+    for (const { first, last } of ports.ranges()) {
+      const fds = new Int32Array(last - first + 1);
+      const bound = addon().reservePorts(address, proto === 'tcp' ? PROTOCOL_TCP : PROTOCOL_UDP, first, last, fds);
+      for (let i = 0; i < bound; i++) this.fds.set(keyOf(address, proto, first + i), fds[i]);
+      if (bound === fds.length) continue;
+      const port = first + bound;
+      if (errnoName(fds[bound]) !== 'EADDRINUSE') {
+        throw new ConfigError('ERR_PORT_RESERVE', `${proto} port ${port} of ${formatIpv4(address)} cannot be reserved (${errnoName(fds[bound])})`);
+      }
+      return { port, owner: ownerOf(proto, port) };
+    }
+    return null;
+  }
+}
+
+/** Of an endpoint, in 49 bits. */
+function keyOf(address: number, proto: ProtoName, port: number): number {
+  return address * 2 ** 17 + (proto === 'tcp' ? 0 : 65_536) + port;
 }
 
 function refusal(guest: string, address: number, proto: ProtoName, { port, owner }: Taken): ConfigError {
@@ -120,8 +155,8 @@ function ownerOf(protocol: ProtoName, port: number): string | null {
 }
 
 /** Every port that some guest leases, whatever the protocol and address. */
-export function leasedPorts(plan: LeasePlan): PortSet {
-  return plan.guests.reduce((all, guest) => all.union(guest.tcp).union(guest.udp), EMPTY);
+export function leasedPorts({ guests, departed }: LeasePlan): PortSet {
+  return [...guests, ...departed].reduce((all, guest) => all.union(guest.tcp).union(guest.udp), EMPTY);
 }
 
 export function readReservedPorts(): PortSet {

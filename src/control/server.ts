@@ -8,7 +8,7 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import type { LeasePlan } from './lease-plan.js';
+import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import type { Ports } from './lease-state.js';
 import type { ControlPlane } from './plane.js';
 import { type NetworkFacts, Session, type SessionCounters } from './session.js';
@@ -27,6 +27,10 @@ interface Agent {
   /** A connection that has not said hello yet. */
   candidate: Session | null;
   grace: NodeJS.Timeout | null;
+  /** null: a VMM listens, or will. */
+  server: Server | null;
+  /** The guest has been removed, or the daemon stops. */
+  isOver: boolean;
 }
 
 export class GuestServer {
@@ -35,8 +39,6 @@ export class GuestServer {
   private readonly facts: () => NetworkFacts;
   private readonly log: Log;
   private readonly agents: Agent[] = [];
-  private readonly servers: Server[] = [];
-  private closed = false;
 
   constructor(plane: ControlPlane, facts: () => NetworkFacts, log: Log) {
     this.plane = plane;
@@ -46,13 +48,22 @@ export class GuestServer {
 
   /** Opens a channel for every guest of the plan that has an agent. */
   async start(plan: LeasePlan): Promise<void> {
-    for (const { name, agent } of plan.guests) {
-      if (agent === null) continue;
-      const one: Agent = { guest: name, path: agent.socket, session: null, candidate: null, grace: null };
-      this.agents.push(one);
-      if (agent.connect) this.reach(one);
-      else await this.listen(one);
-    }
+    for (const guest of plan.guests) await this.add(guest);
+  }
+
+  /** Opens the guest's channel, if it has an agent. Throws, with nothing changed, where its socket cannot be had. */
+  async add({ name, agent }: GuestPlan): Promise<void> {
+    if (agent === null) return;
+    const one: Agent = { guest: name, path: agent.socket, session: null, candidate: null, grace: null, server: null, isOver: false };
+    if (!agent.connect) await this.listen(one);
+    this.agents.push(one);
+    if (agent.connect) this.reach(one);
+  }
+
+  /** Ends the guest's session and closes its channel. */
+  remove(guest: string): void {
+    const at = this.agents.findIndex((one) => one.guest === guest);
+    if (at >= 0) for (const one of this.agents.splice(at, 1)) this.end(one);
   }
 
   /** Tells every agent what has changed of the host's network. */
@@ -70,14 +81,16 @@ export class GuestServer {
   }
 
   close(): void {
-    this.closed = true;
-    for (const one of this.agents) {
-      if (one.grace !== null) clearTimeout(one.grace);
-      one.session?.end(null);
-      one.candidate?.end(null);
-    }
-    for (const server of this.servers) server.close();
-    for (const { path } of this.agents) rmSync(path, { force: true });
+    for (const one of this.agents) this.end(one);
+  }
+
+  private end(one: Agent): void {
+    one.isOver = true;
+    if (one.grace !== null) clearTimeout(one.grace);
+    one.session?.end(null);
+    one.candidate?.end(null);
+    one.server?.close();
+    if (one.server !== null) rmSync(one.path, { force: true });
   }
 
   private async listen(one: Agent): Promise<void> {
@@ -92,7 +105,7 @@ export class GuestServer {
         server.listen(one.path, resolve);
       });
       chmodSync(one.path, 0o600);
-      this.servers.push(server);
+      one.server = server;
     } catch (cause) {
       throw new BerthError('ERR_AGENT_SOCKET', `guest ${one.guest}: ${one.path} cannot be listened on: ${messageOf(cause)}`, { cause });
     }
@@ -100,7 +113,7 @@ export class GuestServer {
 
   /** Connects to the socket that the VMM listens on, again and again. */
   private reach(one: Agent): void {
-    if (this.closed) return;
+    if (one.isOver) return;
     const socket = connect(one.path);
     socket.once('connect', () => {
       this.accept(one, socket);
@@ -126,7 +139,7 @@ export class GuestServer {
     one.candidate = session;
     socket.once('close', () => {
       if (one.candidate === session) one.candidate = null;
-      if (one.session !== session || this.closed) return;
+      if (one.session !== session || one.isOver) return;
       one.session = null;
       one.grace = setTimeout(() => {
         this.log.info({ guest: one.guest }, `guest ${one.guest}: its agent is away; nothing is in use until it is back`);

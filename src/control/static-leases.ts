@@ -43,7 +43,7 @@ export function resolveLeases(config: Config, options: ResolveOptions = {}): Lea
   const addresses = [...new Set([...shared, ...guests.flatMap((guest) => (guest.onShared ? [] : guest.addresses))])];
   refuseTooMany('addresses', addresses.length, MAX_ADDRESSES, problems);
   problems.throwIfAny();
-  return { shared, addresses, guests, pool };
+  return { shared, addresses, guests, departed: [], pool };
 }
 
 function refuseTooMany(key: 'guests' | 'addresses', count: number, most: number, problems: Problems): void {
@@ -88,7 +88,7 @@ function resolveGuest(guest: GuestConfig, index: number, shared: readonly number
   const whole = isWhole ? (addresses.at(0) ?? null) : null;
   const onShared = lease !== null && lease.address === null;
   const policy = readPolicy(guest, problems);
-  const plan = { name, index, link, mac, whole, onShared, addresses, tcp, udp, agent, policy };
+  const plan = { name, index, atRunTime: false, link, mac, whole, onShared, addresses, tcp, udp, agent, policy };
   if (use === 'all') {
     if (lease === null) {
       const text = 'the guest has no lease to use (got all); add `lease`, or remove `use`';
@@ -191,8 +191,8 @@ function refuseSharedLinks(config: Config, problems: Problems): void {
     if (owner === undefined) {
       owners.set(text, name);
     } else {
-      const lines = `lines ${problems.lineOf(['guests', owner, 'link'])} and ${problems.lineOf(path)}`;
-      problems.add('ERR_LINK_TAKEN', path, `${text} is the link of guest ${owner} too (${lines}); give each guest its own`);
+      const lines = problems.linesOf(['guests', owner, 'link'], path);
+      problems.add('ERR_LINK_TAKEN', path, `${text} is the link of guest ${owner} too${lines}; give each guest its own`);
     }
     if (link.kind === 'tap' && link.tap === config.nic) {
       problems.add('ERR_LINK_TAKEN', [...path, 'tap'], `${link.tap} is the NIC itself; name a tap of the guest's own`);
@@ -212,7 +212,7 @@ function refuseSharedSockets(config: Config, problems: Problems): void {
     if (other === undefined) {
       taken.set(socket, { what: `the agent socket of guest ${name}`, path });
     } else {
-      const lines = other.path === adminAt ? '' : ` (lines ${problems.lineOf(other.path)} and ${problems.lineOf(path)})`;
+      const lines = other.path === adminAt ? '' : problems.linesOf(other.path, path);
       problems.add('ERR_SOCKET_TAKEN', path, `${socket} is ${other.what} too${lines}; give each guest its own`);
     }
   }

@@ -4,6 +4,7 @@
  *   ['format']                   → 1
  *   ['run', proto, first port]   → { last, guest, state, since, until, block }     disjoint; times are wall clock, ms
  *   ['epoch', guest]             → epoch
+ *   ['guest', guest]             → { link, agent, … }              of a guest added while the daemon ran
  *
  * Commit       one synchronous transaction with its fdatasync (0.3 ms where measured), no overlapping sync. Commits of one
  *              turn of the event loop share one: a thousand changes a second do not cost a thousand syncs.
@@ -19,7 +20,7 @@ import { cut, type Run } from './lease-ranges.js';
 import type { PortRange } from '../wire/port-set.js';
 import { checkDataFile } from './store-data-file.js';
 import { checkRun, checkRuns } from './store-records.js';
-import type { Store } from './store.js';
+import type { GuestRecords, Store } from './store.js';
 
 const FORMAT = 1;
 const FORMAT_KEY = ['format'];
@@ -30,7 +31,7 @@ interface Waiting {
   readonly reject: (error: BerthError) => void;
 }
 
-export class LmdbStore implements Store {
+export class LmdbStore implements Store, GuestRecords {
   readonly #path: string;
   readonly #db: RootDatabase;
   #waiting: Waiting[] = [];
@@ -57,7 +58,7 @@ export class LmdbStore implements Store {
         const [kind, name, first] = Array.isArray(key) ? key : [key];
         if (kind === 'run' && (name === 'tcp' || name === 'udp')) runs[name].push(checkRun(first, value));
         else if (kind === 'epoch' && typeof name === 'string' && typeof value === 'number') epochs[name] = value;
-        else if (kind !== 'format') throw new Error(`unknown record ${JSON.stringify(key)}`);
+        else if (kind !== 'format' && kind !== 'guest') throw new Error(`unknown record ${JSON.stringify(key)}`);
       }
       checkRuns(runs.tcp);
       checkRuns(runs.udp);
@@ -65,6 +66,22 @@ export class LmdbStore implements Store {
       throw damaged(this.#path, cause);
     }
     return { ...runs, epochs };
+  }
+
+  guests(): Map<string, unknown> {
+    try {
+      return new Map(Array.from(this.#db.getRange({ start: ['guest'], end: ['guest', '\uffff'] }), ({ key, value }) => [(key as [string, string])[1], value as unknown]));
+    } catch (cause) {
+      throw damaged(this.#path, cause);
+    }
+  }
+
+  putGuest(name: string, setting: object): void {
+    this.#inTransaction(() => this.#db.putSync(['guest', name], setting));
+  }
+
+  removeGuest(name: string): void {
+    this.#inTransaction(() => this.#db.removeSync(['guest', name]));
   }
 
   commit(changes: readonly Change[]): Promise<void> {
@@ -87,15 +104,22 @@ export class LmdbStore implements Store {
     this.#waiting = [];
     if (waiting.length === 0) return;
     try {
-      this.#db.transactionSync(() => {
+      this.#inTransaction(() => {
         for (const { changes } of waiting) for (const change of changes) this.#write(change);
       });
-    } catch (cause) {
-      const error = new BerthError('ERR_STORE_WRITE', `the store ${this.#path} cannot be written (${messageOf(cause)}); nothing was granted: check the disk`, { cause });
-      for (const { reject } of waiting) reject(error);
+    } catch (error) {
+      for (const { reject } of waiting) reject(error as BerthError);
       return;
     }
     for (const { resolve } of waiting) resolve();
+  }
+
+  #inTransaction(write: () => void): void {
+    try {
+      this.#db.transactionSync(write);
+    } catch (cause) {
+      throw new BerthError('ERR_STORE_WRITE', `the store ${this.#path} cannot be written (${messageOf(cause)}); nothing was granted: check the disk`, { cause });
+    }
   }
 
   #write(change: Change): void {

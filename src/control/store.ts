@@ -11,6 +11,14 @@
  */
 import type { BookState, Change } from './lease-state.js';
 
+/** Guests that the operator added while the daemon ran, by name: their settings, as of a guest in the configuration. */
+export interface GuestRecords {
+  guests(): ReadonlyMap<string, unknown>;
+  /** Durable when it returns. */
+  putGuest(name: string, setting: object): void;
+  removeGuest(name: string): void;
+}
+
 export interface Store {
   /** What was committed, in the form that the lease book takes as `restored`. */
   load(): BookState;

@@ -83,6 +83,10 @@ export class Counters {
     this.values = new Float64Array(this.buffer);
   }
 
+  private get links(): number {
+    return (this.values.length - LINKS) / LINK_WORDS;
+  }
+
   /** Counts a batch after it was forwarded; `link` is the source of an egress batch, ignored for ingress. */
   count(batch: FrameBatch, direction: Direction, link: number): void {
     const { values } = this;
@@ -132,9 +136,16 @@ export class Counters {
     this.values[KERNEL_DROPS] += frames;
   }
 
-  read(): CounterSnapshot {
+  /** Begins a link's numbers anew; the totals stay. */
+  reset(link: number): void {
+    this.values.fill(0, LINKS + link * LINK_WORDS, LINKS + (link + 1) * LINK_WORDS);
+  }
+
+  /** `guests` holds the tallies of these links, in this order; of every link when none are named. */
+  read(links: Iterable<number> = Array(this.links).keys()): CounterSnapshot {
     const guests: GuestTally[] = [];
-    for (let at = LINKS; at < this.values.length; at += LINK_WORDS) {
+    for (const link of links) {
+      const at = LINKS + link * LINK_WORDS;
       guests.push({
         ingress: this.tally(at + IN_FRAMES),
         egress: this.tally(at + OUT_FRAMES),

@@ -18,6 +18,14 @@ export class Memory {
   readonly echoes = new Recent(4096);
   guests: GuestsByAddress = [];
 
+  /** Nothing that the guest on `link` did before concerns the next one there. */
+  forgetLink(link: number): void {
+    const isOwn = (value: number): boolean => value === link + 1;
+    this.echoes.forget(isOwn);
+    this.sentFragments.forget(isOwn);
+    this.fragments.forget((decision) => verdictOf(decision) === link + 1);
+  }
+
   /** Does the guest on `link` lease anything on `address`? */
   sharesAddress(table: SteeringTable, address: number, link: number): boolean {
     const guests = this.guests[table.address(address) & ADDRESS_INDEX_MASK];

@@ -62,6 +62,14 @@ export class Recent {
     words[chosen + 4] = now;
   }
 
+  /** Forgets every key whose value matches; a step an entry. */
+  forget(matches: (value: number) => boolean): void {
+    const { words } = this;
+    for (let at = 0; at < words.length; at += WORDS) {
+      if (words[at + 3] !== FORGOTTEN && matches(words[at + 3] | 0)) words[at + 3] = FORGOTTEN;
+    }
+  }
+
   private firstWay(a: number, b: number, c: number): number {
     let hash = Math.imul(a, HASH_MULTIPLIER) ^ b;
     hash = Math.imul(hash ^ (hash >>> 15), HASH_MULTIPLIER) ^ c;

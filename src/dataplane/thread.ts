@@ -13,6 +13,7 @@ import { addon, check } from '../native/binding.js';
 export interface EngineReports {
   adopted(generation: number): void;
   failed(port: number, serial: number): void;
+  left(port: number): void;
   reject(packet: Uint8Array): void;
   capSend(): void;
   /** The worker ended although nobody stopped it. */
@@ -46,6 +47,7 @@ export class EngineThread {
     worker.on('message', (report: Report) => {
       if (report.type === 'adopted') reports.adopted(report.generation);
       else if (report.type === 'failed') reports.failed(report.port, report.serial);
+      else if (report.type === 'left') reports.left(report.port);
       else if (report.type === 'reject') reports.reject(report.packet);
       else if (report.type === 'cap-send') reports.capSend();
     });

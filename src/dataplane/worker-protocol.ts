@@ -23,6 +23,8 @@ export type Command =
   /** `serial` comes back in a report that this very attachment has failed. */
   | { type: 'attach'; port: number; fd: number; isSocket: boolean; serial: number }
   | { type: 'detach'; port: number }
+  /** The guest is removed: its tap goes, and nothing that is remembered or counted of it stays. Answered by `left`. */
+  | { type: 'leave'; port: number }
   | { type: 'table'; buffer: SharedArrayBuffer; generation: number; guests: (number[] | undefined)[] }
   /** Close everything and end. keepTaps: leave guest taps for the next daemon. */
   | { type: 'stop'; keepTaps: boolean };
@@ -33,6 +35,8 @@ export type Report =
   | { type: 'adopted'; generation: number }
   /** The port's descriptor failed; links are detached and must be attached anew. */
   | { type: 'failed'; port: number; serial: number }
+  /** Another guest may have the port now. */
+  | { type: 'left'; port: number }
   /** A complete IPv4 packet to send from the host (policy `reject`). */
   | { type: 'reject'; packet: Uint8Array }
   /** Frames wait in the `cap` ring to be sent. */

@@ -26,6 +26,7 @@ const SLEEP_MS = 1000;
 
 class EngineLoop {
   private readonly slots = new FrameSlots(LIVE_BATCH);
+  private readonly counters: Counters;
   private readonly engine: Engine;
   private readonly ports: LivePorts;
   private readonly cap: CapSink | null = null;
@@ -40,10 +41,11 @@ class EngineLoop {
   constructor(start: WorkerStart, parent: MessagePort) {
     this.parent = parent;
     this.maxPorts = start.maxPorts;
+    this.counters = new Counters(start.counters);
     this.engine = new Engine({
       slots: this.slots,
       table: new SteeringTable(start.table),
-      counters: new Counters(start.counters),
+      counters: this.counters,
       station: stationOf(start.mac),
       rejecting: start.rejecting,
     });
@@ -109,6 +111,12 @@ class EngineLoop {
         break;
       case 'detach':
         this.ports.detach(command.port, true);
+        break;
+      case 'leave':
+        this.ports.detach(command.port, false);
+        this.engine.memory.forgetLink(command.port - 1);
+        this.counters.reset(command.port - 1);
+        this.report({ type: 'left', port: command.port });
         break;
       case 'table':
         this.engine.table = new SteeringTable(command.buffer);

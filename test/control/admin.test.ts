@@ -14,6 +14,7 @@ import type { Explanation, Health, LeaseAnswer, LeaseLine, Status } from '../../
 import { AdminDesk } from '../../src/control/admin-desk.js';
 import type { Control } from '../../src/control/control.js';
 import type { GuestLinks } from '../../src/control/guest-links.js';
+import type { Guests } from '../../src/control/guests.js';
 import type { HostStack } from '../../src/control/host-stack.js';
 import { PortSet } from '../../src/wire/port-set.js';
 import { NO_PORTS, type Ports } from '../../src/control/lease-state.js';
@@ -78,7 +79,7 @@ async function open({ agents = true, extra = '' } = {}): Promise<Desk> {
   }
   const links = { stateOf: (name: string) => ({ description: `tap tap-${name}`, attached: name !== 'plain' }) } as unknown as GuestLinks;
   const nic = { name: 'eth0', mac: '02:00:00:00:00:01', mtu: 1500 } as Interface;
-  const desk = new AdminDesk({ plan, nic, backend: 'packet', notInUse: config.notInUse, links, publisher, control, counters: () => ({ kernelDrops: 7, guests: { web: { lost: 1 } } }) });
+  const desk = new AdminDesk({ plan, nic, backend: 'packet', notInUse: config.notInUse, links, publisher, control, guests: {} as Guests, counters: () => ({ kernelDrops: 7, guests: { web: { lost: 1 } } }) });
   const admin = await AdminServer.start(config, desk, log);
   onTestFinished(() => admin.close());
   return { path, plane: control?.plane ?? null, told, ask: (asked, query = {}) => askAdmin(path, { path: asked, query }) };
@@ -116,7 +117,7 @@ describe('admin interface', () => {
     expect(document.openapi).toBe('3.1.0');
     const routes = Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
     expect(routes.sort()).toEqual([
-      ...['delete /leases', 'get /counters', 'get /explain', 'get /health', 'get /leases', 'get /openapi.json', 'get /status', 'post /leases', 'post /leases/renew'],
+      ...['delete /guests/{name}', 'delete /leases', 'get /counters', 'get /explain', 'get /guests', 'get /health', 'get /leases', 'get /openapi.json', 'get /status', 'post /guests', 'post /leases', 'post /leases/renew'],
     ]);
     for (const methods of Object.values(document.paths)) for (const one of Object.values(methods)) expect(one.summary).toBeTruthy();
   });

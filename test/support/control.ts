@@ -144,8 +144,8 @@ export class ControlWorld extends World {
 
   override async close(): Promise<void> {
     for (const channel of this.channels) channel.close();
-    const cookies = Object.keys(this.setting.guests).map((name) =>
-      this.lab.run(this.guest(name), ['python3', '-c', 'import socket; print(int.from_bytes(socket.socket().getsockopt(1, 71, 8), "little"))']).trim(),
+    const cookies = [...this.guests.values()].map((namespace) =>
+      this.lab.run(namespace, ['python3', '-c', 'import socket; print(int.from_bytes(socket.socket().getsockopt(1, 71, 8), "little"))']).trim(),
     );
     await super.close();
     for (const cookie of cookies) rmSync(`/run/berth/agent-${cookie}-eth0.json`, { force: true });

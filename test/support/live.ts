@@ -137,7 +137,7 @@ export class RunningDaemon {
 export class World {
   readonly lab: Lab;
   private readonly hostInode: number;
-  private readonly guests = new Map<string, string>();
+  protected readonly guests = new Map<string, string>();
 
   constructor(label: string) {
     this.lab = new Lab(label);

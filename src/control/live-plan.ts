@@ -1,0 +1,75 @@
+/**
+ * Live plan: the lease plan of a daemon that runs. What the configuration says is where it begins; guests are added and
+ * removed later, and everybody who holds the plan sees it.
+ *
+ * Slots        a guest's index is its link's for as long as it is there. A slot is free again only when the engine has
+ *              forgotten all of the guest before (`freeSlot`); the one that has been free longest is taken first.
+ * Capacity     the engine and its counters are made for so many links at the start.
+ */
+import type { Departed, GuestPlan, LeasePlan, PoolPlan } from './lease-plan.js';
+import { BerthError } from '../base/errors.js';
+
+/** Guests that may be added while the daemon runs, besides those of the configuration. */
+const MORE_GUESTS = 1024;
+/** The steering table's value has 16 bits for the link. */
+const MOST_LINKS = 65_536;
+
+export class LivePlan implements LeasePlan {
+  shared: readonly number[];
+  addresses: readonly number[];
+  guests: readonly GuestPlan[];
+  departed: readonly Departed[] = [];
+  readonly pool: PoolPlan;
+  /** Links that the engine is made for. */
+  readonly capacity: number;
+  private readonly free: number[] = [];
+
+  constructor({ shared, addresses, guests, pool }: LeasePlan) {
+    this.shared = shared;
+    this.addresses = addresses;
+    this.guests = guests;
+    this.pool = pool;
+    this.capacity = Math.min(MOST_LINKS, guests.length + MORE_GUESTS);
+    for (let index = guests.length; index < this.capacity; index++) this.free.push(index);
+  }
+
+  find(name: string): GuestPlan | undefined {
+    return this.guests.find((guest) => guest.name === name);
+  }
+
+  /** Takes a slot. ERR_GUESTS_FULL when there is none. */
+  takeSlot(): number {
+    const slot = this.free.shift();
+    if (slot === undefined) throw new BerthError('ERR_GUESTS_FULL', `there are ${this.guests.length} guests, and the daemon was started for ${this.capacity} at most; remove some`);
+    return slot;
+  }
+
+  freeSlot(index: number): void {
+    this.free.push(index);
+  }
+
+  add(guest: GuestPlan): void {
+    this.guests = [...this.guests, guest];
+    this.addresses = [...new Set([...this.addresses, ...guest.addresses])];
+  }
+
+  remove(guest: GuestPlan): void {
+    this.guests = this.guests.filter((one) => one !== guest);
+    this.setAddresses();
+  }
+
+  /** A removed guest, whose leases stay set aside until `forget`. */
+  depart(guest: Departed): void {
+    this.departed = [...this.departed, guest];
+    this.setAddresses();
+  }
+
+  forget(guest: Departed): void {
+    this.departed = this.departed.filter((one) => one !== guest);
+    this.setAddresses();
+  }
+
+  private setAddresses(): void {
+    this.addresses = [...new Set([...this.shared, ...[...this.guests, ...this.departed].flatMap(({ addresses }) => addresses)])];
+  }
+}
