@@ -5,7 +5,7 @@
  *                                │
  *                                ├─ 80 % of the blocks ──▶ request a block
  *                                └─ a server outside the leases ──▶ request its port by name
- *     client ──welcome, revoked, changed──▶ leases ──▶ guest-network
+ *     client ──welcome, granted, revoked, changed──▶ leases ──▶ guest-network
  *
  * State        is sent as the difference to what the host was last told, one exchange at a time: changes that come meanwhile are
  *              one batch. A new session begins with all of it.
@@ -78,6 +78,7 @@ export class Agent {
         inUse: () => this.beginSession(),
         onWelcome: (welcome) => this.onWelcome(welcome),
         onRevoked: (notice) => this.onRevoked(notice),
+        onGranted: (notice) => this.onGranted(notice),
         onChanged: (notice) => this.onChanged(notice),
         onLost: (reason, sinceMs) => this.onLost(reason, sinceMs),
       },
@@ -116,12 +117,14 @@ export class Agent {
 
   private onWelcome(welcome: Welcome): void {
     const first = this.welcome === null;
+    const lost = both(this.leases, welcome.leases, (had, has) => had.subtract(has));
     this.welcome = welcome;
     this.lossSaid = false;
     this.forgetRefusals();
     this.hold(welcome);
     const { addresses, leases } = welcome;
     this.log.info(`${first ? 'welcomed' : 'back in session'} as ${welcome.guest} at ${addresses.map((one) => one.address).join(', ')}; leased tcp ${leases.tcp.format() || 'none'}, udp ${leases.udp.format() || 'none'}`);
+    if (!isNone(lost)) this.log.warn(`the host has taken back ${describe(lost)} meanwhile`);
     this.told = both(this.told, this.leases, (told, leased) => told.intersect(leased));
     if (this.renewal !== null) clearInterval(this.renewal);
     this.renewal = setInterval(() => void this.client.request('renew', {}).catch(() => undefined), Math.max(50, welcome.policy.leaseTimeMs / 3));
@@ -135,6 +138,13 @@ export class Agent {
     this.told = less(this.told);
     const lost = tcp.union(udp);
     this.hold({ leases: less(this.leases), blocks: this.blocks.filter(({ first, last }) => !lost.overlaps(PortSet.fromRanges([{ first, last }]))) });
+  }
+
+  private onGranted(holding: Notice<'granted'>): void {
+    this.hold(holding);
+    const { leases } = holding;
+    this.log.info(`the host has granted more; leased ${describe(leases)}`);
+    this.act();
   }
 
   private onChanged(notice: Notice<'changed'>): void {

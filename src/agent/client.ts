@@ -13,13 +13,14 @@
 import type { Channel, OpenChannel } from './channel.js';
 import { BerthError, messageOf } from '../base/errors.js';
 import { encodeRequest, LineDecoder, type Message, parseMessage } from '../protocol/codec.js';
-import { checkNotice, checkResult, inParts, isNotification, type Method, type Notice, type ParamsToSend, type Ports, PROTOCOL_VERSION, readRefusal, type Result, type Welcome } from '../protocol/messages.js';
+import { checkNotice, checkResult, inParts, isNotification, type Method, type Notice, type Notification, type ParamsToSend, type Ports, PROTOCOL_VERSION, readRefusal, type Result, type Welcome } from '../protocol/messages.js';
 
 export interface ClientEvents {
   /** What is in use now: stated at the beginning of each session. */
   inUse(): Ports;
   onWelcome(welcome: Welcome): void;
   onRevoked(notice: Notice<'revoked'>): void;
+  onGranted(notice: Notice<'granted'>): void;
   onChanged(notice: Notice<'changed'>): void;
   /** A session, or the attempt at one, has ended. `sinceMs`: how long it lasted; 0 for an attempt. */
   onLost(reason: string, sinceMs: number): void;
@@ -175,10 +176,11 @@ export class Client {
     }
   }
 
-  private notify(name: 'revoked' | 'changed', params: unknown): void {
-    const read = name === 'revoked' ? checkNotice('revoked', params) : checkNotice('changed', params);
+  private notify(name: Notification, params: unknown): void {
+    const read = checkNotice(name, params);
     if (!read.ok) this.lose(`the host's ${name} cannot be read (${read.problem})`);
     else if (name === 'revoked') this.events.onRevoked(read.value as Notice<'revoked'>);
+    else if (name === 'granted') this.events.onGranted(read.value as Notice<'granted'>);
     else this.events.onChanged(read.value as Notice<'changed'>);
   }
 

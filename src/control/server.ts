@@ -65,6 +65,11 @@ export class GuestServer {
     this.agents.find((one) => one.guest === guest)?.session?.notify('revoked', { ...ports, reason });
   }
 
+  /** Tells the guest's agent, if it is there, all that it holds now: it has been granted more without asking. */
+  granted(guest: string): void {
+    this.agents.find((one) => one.guest === guest)?.session?.announce();
+  }
+
   isConnected(guest: string): boolean {
     return this.agents.some((one) => one.guest === guest && one.session !== null);
   }

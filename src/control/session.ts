@@ -88,7 +88,12 @@ export class Session {
   }
 
   notify<N extends Notification>(name: N, params: NoticeToSend<N>): void {
-    if (this.greeted && !this.over) this.socket.write(encodeNotification(name, params));
+    if (this.greeted) this.send(encodeNotification(name, params));
+  }
+
+  /** Says all that the guest holds: somebody else has had it granted more. */
+  announce(): void {
+    this.notify('granted', this.holding());
   }
 
   /** Ends the session; `why` is logged when it is the guest's doing. */
@@ -225,10 +230,12 @@ export class Session {
     if (this.over) return;
     clearTimeout(this.helloTimer);
     this.onWelcome();
-    // R1, R7: a guest that has nothing yet gets its first block with the welcome, if there is one for it.
-    if (plane.book.holding(guest).count === 0) await plane.grantBlock(guest);
-    // Ports that are not leased are no use that could be refused: the first hello states all that the guest has open.
-    await plane.resync(guest, used);
+    const begun = await plane.begin(guest, epoch, used);
+    if (begun.refusal !== null) {
+      this.refuse(id, begun.refusal, plane.epochOf(guest));
+      this.end(begun.refusal.message);
+      return;
+    }
     this.greeted = true;
     const policy = plane.book.guests.get(guest);
     this.done(id, 'hello', { guest, ...this.facts(), ...this.holding(), ...(policy === undefined ? {} : { policy }), epoch });

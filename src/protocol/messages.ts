@@ -71,6 +71,7 @@ export const REQUESTS = {
 /** Host → agent, without an answer. */
 export const NOTIFICATIONS = {
   revoked: someProtocols.extend({ reason: z.string().default('') }),
+  granted: holding,
   changed: z.object({
     addresses: z.array(address).optional(),
     gateway: ipv4.nullable().optional(),

@@ -1,0 +1,53 @@
+/** Sessions over real sockets: what a guest is told without asking, and what one that speaks badly can cost. */
+import { describe, expect, it } from 'vitest';
+import { freshFolder, startCore } from '../support/control-core.js';
+import type { Channel } from '../support/control.js';
+import { until } from '../support/live.js';
+import { ports, tcp } from '../support/lease-book.js';
+
+const notices = (channel: Channel, method: string): (Record<string, unknown> | undefined)[] => channel.lines.filter((line) => line.method === method).map(({ params }) => params);
+
+describe('a session begins in one turn', () => {
+  it('two beginnings and a grant at once: one first block, and what was granted', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16, maxPorts: 64 } });
+    await core.plane.hello('a', 1);
+    await Promise.all([core.plane.grantBlock('a'), core.plane.begin('a', 1, {}), core.plane.begin('a', 1, {})]);
+    expect(core.plane.book.holding('a').count).toBe(16);
+  });
+
+  it('D4: one that a later session has overtaken changes nothing', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16 } });
+    await core.session('a', 5, { tcp: '61440' });
+    expect((await core.plane.begin('a', 4, tcp('61441'))).refusal?.code).toBe('ERR_OLD_EPOCH');
+    expect(core.delivered('a').tcp.format()).toBe('61440');
+  });
+});
+
+describe('a guest is told', () => {
+  it('that a lease has run out, also when another guest\'s request is what finds it', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16, leaseTime: '300ms' }, b: { block: 16 } });
+    const [a, b] = [await core.session('a', 1), await core.session('b', 1)];
+    // The clock of the plane is not what ends it: b asks without pause.
+    for (const end = performance.now() + 500; performance.now() < end; ) await b.ask('release', {});
+    await until(() => notices(a, 'revoked').length > 0, 1000, () => 'revoked');
+    expect(notices(a, 'revoked')).toEqual([{ tcp: '61440-61455', udp: '61440-61455', reason: 'the lease has run out' }]);
+    expect(notices(b, 'revoked')).toEqual([]);
+  });
+
+  it('nothing of what it has released itself', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16 } });
+    const a = await core.session('a', 1);
+    expect(await a.outcome('release', { tcp: '61440-61447' })).toBe('ok');
+    expect(await a.outcome('renew')).toBe('ok');
+    expect(notices(a, 'revoked')).toEqual([]);
+  });
+
+  it('at once what has been granted to it unasked', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16, maxPorts: 64, allow: { tcp: '8080' } } });
+    const a = await core.session('a', 1);
+    await core.plane.grantPorts('a', { tcp: ports('8080'), udp: ports('') });
+    core.server.granted('a');
+    await until(() => notices(a, 'granted').length > 0, 1000, () => 'granted');
+    expect(notices(a, 'granted')).toMatchObject([{ leases: { tcp: '8080,61440-61455', udp: '61440-61455' }, blocks: [{ first: 61_440, last: 61_455 }] }]);
+  });
+});
