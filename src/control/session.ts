@@ -44,6 +44,8 @@ const MAX_WAITING = 64;
 /** Bytes of answers that the guest has not taken: past the first number nothing more is read, past the second the session ends. */
 const MAX_UNREAD = 256 * 1024;
 const MOST_UNREAD = 1024 * 1024;
+/** After its end a session may send what was answered this long, and no longer. */
+const LINGER_MS = 1000;
 /** Ports listed a protocol, unless fewer are asked for. */
 const LIST_LIMIT = 1024;
 
@@ -104,8 +106,12 @@ export class Session {
       this.counters.closed++;
       this.log.warn({ guest: this.guest }, `guest ${this.guest}: session ended: ${why}`);
     }
-    this.socket.end();
     this.socket.destroySoon();
+    // Which waits for a guest that does not read, and keeps all that was answered.
+    const linger = setTimeout(() => this.socket.destroy(), LINGER_MS);
+    this.socket.once('close', () => {
+      clearTimeout(linger);
+    });
   }
 
   private read(bytes: Buffer): void {

@@ -1,4 +1,5 @@
 /** Sessions over real sockets: what a guest is told without asking, and what one that speaks badly can cost. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { freshFolder, startCore } from '../support/control-core.js';
 import type { Channel } from '../support/control.js';
@@ -49,5 +50,46 @@ describe('a guest is told', () => {
     core.server.granted('a');
     await until(() => notices(a, 'granted').length > 0, 1000, () => 'granted');
     expect(notices(a, 'granted')).toMatchObject([{ leases: { tcp: '8080,61440-61455', udp: '61440-61455' }, blocks: [{ first: 61_440, last: 61_455 }] }]);
+  });
+});
+
+describe('a guest that asks and does not read its answers', () => {
+  /** Every other port: an answer to list-free is 6 KB. */
+  const MANY = Array.from({ length: 1000 }, (_, i) => 20_001 + 2 * i).join(',');
+  const ask = (id: number, bytes: number): string => `${JSON.stringify({ jsonrpc: '2.0', id, method: 'list-free', params: { proto: 'tcp', padding: 'x'.repeat(bytes) } })}\n`;
+  const hello = '{"jsonrpc":"2.0","id":0,"method":"hello","params":{"version":1,"epoch":1}}\n';
+
+  it('is not read from until it takes them, and then gets every one', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16, allow: { tcp: MANY } } });
+    const a = await core.raw('a');
+    a.socket.pause();
+    a.write(hello);
+    // 4 MB of questions, which have 6 MB of answers.
+    let taken = 0;
+    const question = (id: number): void => void (id <= 1000 && a.socket.write(ask(id, 4000), () => question((taken = id) + 1)));
+    question(1);
+    await until(() => taken > 20, 2000, () => 'questions to be read');
+    await sleep(500);
+    const before = taken;
+    await sleep(300);
+    expect({ taken, closed: a.closed, isConnected: core.server.isConnected('a') }).toEqual({ taken: before, closed: false, isConnected: true });
+    expect(taken).toBeLessThan(400);
+    a.socket.resume();
+    await until(() => a.lines.length === 1001, 5000, () => `1001 answers; ${a.lines.length} came`);
+    expect(a.lines.map(({ id }) => id)).toEqual(Array.from({ length: 1001 }, (_, i) => i));
+    expect(core.server.counters.closed).toBe(0);
+  });
+
+  it('and asks more at once than may be kept: its session is ended, though it never reads that', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16, allow: { tcp: MANY } }, b: { block: 16 } });
+    const b = await core.session('b', 1);
+    const a = await core.raw('a');
+    a.socket.pause();
+    a.write(hello + Array.from({ length: 1500 }, (_, i) => ask(i + 1, 0)).join(''));
+    await until(() => core.server.counters.closed === 1, 3000, () => 'the session to be ended');
+    expect(core.log).toEqual(['guest a: session ended: it does not read its answers']);
+    // And its end of the socket is gone, with all that was kept in it.
+    await until(() => core.connections('a') === 0, 3000, () => 'the socket to be closed');
+    expect(await b.outcome('renew')).toBe('ok');
   });
 });

@@ -6,7 +6,7 @@
  *     const raw = await core.raw('a');                                      speaks JSON-RPC on a's socket
  */
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -127,6 +127,12 @@ export class Core {
       return PortSet.fromRanges(found);
     };
     return { tcp: of(PROTO_TCP), udp: of(PROTO_UDP) };
+  }
+
+  /** Sockets that the server has open towards the guest (of the kernel's list). */
+  connections(guest: string): number {
+    const end = ` ${this.socketOf(guest)}`;
+    return readFileSync('/proc/net/unix', 'utf8').split('\n').filter((line) => line.endsWith(end) && / 0001 03 /.test(line)).length;
   }
 
   /** As a kill would end it: nobody is told, and what is not committed is lost. */
