@@ -8,7 +8,8 @@
  *     client ──welcome, granted, revoked, changed──▶ leases ──▶ guest-network
  *
  * State        is sent as the difference to what the host was last told, one exchange at a time: changes that come meanwhile are
- *              one batch. A new session begins with all of it.
+ *              one batch. A new session begins with all of it, and every restateMs all of it is said again: what a lost or doubled
+ *              message left different is mended, on both sides.
  * Away         without the host nothing in the guest changes: network, leases and sockets stay as they are.
  * Refused      asked again after retryMs; logged once as long as the socket is there.
  */
@@ -34,6 +35,8 @@ export interface AgentOptions {
   readonly log: Log;
   /** Before what was refused is asked for again; default 30 s. */
   readonly retryMs?: number;
+  /** Between two statements of all that is in use; default 30 s. */
+  readonly restateMs?: number;
   readonly watch?: Omit<PortWatchOptions, 'onChange' | 'onError'>;
   readonly client?: Omit<ClientOptions, 'open'>;
 }
@@ -44,6 +47,7 @@ export class Agent {
   private readonly client: Client;
   private readonly network: GuestNetwork | null;
   private readonly retryMs: number;
+  private readonly restateMs: number;
   /** The host's last word; null before the first welcome. */
   private welcome: Welcome | null = null;
   private leases: Ports = NONE;
@@ -55,6 +59,7 @@ export class Agent {
   private flushing = false;
   private renewal: NodeJS.Timeout | null = null;
   private retry: NodeJS.Timeout | null = null;
+  private restatement: NodeJS.Timeout | null = null;
   private askingBlock = false;
   private blockRefusal = '';
   /** Ports asked for by name: under way or refused. */
@@ -65,6 +70,7 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.log = options.log;
     this.retryMs = options.retryMs ?? 30_000;
+    this.restateMs = options.restateMs ?? 30_000;
     this.watch = new PortWatch({ ...options.watch, onChange: ({ endUse }) => this.onPorts(endUse), onError: (message) => this.log.warn(message) });
     this.network =
       options.networkInterface === null
@@ -94,7 +100,7 @@ export class Agent {
 
   /** Ends every use that goes with the network, and puts the network back. */
   async stop(): Promise<void> {
-    for (const timer of [this.renewal, this.retry]) if (timer !== null) clearTimeout(timer);
+    for (const timer of [this.renewal, this.retry, this.restatement]) if (timer !== null) clearTimeout(timer);
     this.watch.stop();
     if (this.network !== null && this.client.inSession && !isNone(this.told)) {
       const ended = Promise.all(inParts(this.told).map((part) => this.client.request('end-use', part)));
@@ -129,6 +135,7 @@ export class Agent {
     if (this.renewal !== null) clearInterval(this.renewal);
     this.renewal = setInterval(() => void this.client.request('renew', {}).catch(() => undefined), Math.max(50, welcome.policy.leaseTimeMs / 3));
     this.retry ??= setInterval(() => this.forgetRefusals(), this.retryMs);
+    this.restatement ??= setInterval(() => void this.restate(), this.restateMs);
     this.act();
   }
 
@@ -186,6 +193,10 @@ export class Agent {
     this.configure();
   }
 
+  private holds({ leases, blocks }: Pick<Holding, 'leases' | 'blocks'>): boolean {
+    return leases.tcp.equals(this.leases.tcp) && leases.udp.equals(this.leases.udp) && PortSet.fromRanges(blocks).equals(PortSet.fromRanges(this.blocks));
+  }
+
   private configure(): void {
     if (this.network === null || this.welcome === null) return;
     const { addresses, gateway, mtu, mac } = this.welcome;
@@ -217,10 +228,31 @@ export class Agent {
       }
     } catch (error) {
       // The end of a session needs no word: the next one begins with everything.
-      if (this.client.inSession) this.log.warn(`the host does not take what is in use: ${messageOf(error)}`);
+      if (this.client.inSession) {
+        this.log.warn(`the host does not take what is in use: ${messageOf(error)}`);
+        setImmediate(() => void this.restate());
+      }
     } finally {
       this.flushing = false;
     }
+  }
+
+  /** States all that is in use, and takes up all that is held. What does not fit in one message waits for the next session. */
+  private async restate(): Promise<void> {
+    const parts = inParts(this.wantedUse);
+    if (this.flushing || !this.client.inSession || parts.length > 1) return;
+    this.flushing = true;
+    try {
+      [this.told] = parts;
+      const { leases, blocks } = await this.client.request('use', { ...this.told, all: true });
+      if (leases !== undefined && blocks !== undefined && !this.holds({ leases, blocks })) this.hold({ leases, blocks });
+      this.told = both(this.told, this.leases, (told, leased) => told.intersect(leased));
+    } catch {
+      // the end of a session: the next one begins with everything
+    } finally {
+      this.flushing = false;
+    }
+    this.act();
   }
 
   private async askForBlock(): Promise<void> {

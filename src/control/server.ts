@@ -123,7 +123,8 @@ export class GuestServer {
     one.candidate?.end(null);
     const session = new Session(socket, one.guest, this.plane, this.facts, this.counters, this.log, () => {
       one.candidate = null;
-      one.session?.end(null);
+      // On a channel that knows no connections a session may follow its like on one stream.
+      if (one.session !== session) one.session?.end(null);
       one.session = session;
       if (one.grace !== null) clearTimeout(one.grace);
       one.grace = null;

@@ -205,9 +205,15 @@ export class Session {
       case 'release':
         this.settle(id, 'release', (await plane.release(guest, params as Ports)).refusal);
         break;
-      case 'use':
-        this.settle(id, 'use', (await plane.use(guest, params as Ports)).refusal);
+      case 'use': {
+        const { all, ...ports } = params as Params<'use'>;
+        if (!all) this.settle(id, 'use', (await plane.use(guest, ports)).refusal);
+        else {
+          await plane.resync(guest, ports);
+          this.done(id, 'use', this.holding());
+        }
         break;
+      }
       case 'end-use':
         this.settle(id, 'end-use', (await plane.endUse(guest, params as Ports)).refusal);
         break;
