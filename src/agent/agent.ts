@@ -11,11 +11,14 @@
  *              one batch. A new session begins with all of it, and every restateMs all of it is said again: what a lost or doubled
  *              message left different is mended, on both sides.
  * Away         without the host nothing in the guest changes: network, leases and sockets stay as they are.
+ * By name      what was asked for by name and has had no socket for namedMs is given back. Blocks are kept.
+ * Length       what is used, told, held and asked for is one state; apart, each part would need the others.
  * Refused      asked again after retryMs; logged once as long as the socket is there.
  */
 import { type OpenChannel } from './channel.js';
 import { Client, type ClientOptions } from './client.js';
 import { automaticPorts, GuestNetwork } from './guest-network.js';
+import { NamedPorts } from './named-ports.js';
 import { PortWatch, type PortWatchOptions } from './port-watch.js';
 import { BerthError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -37,6 +40,8 @@ export interface AgentOptions {
   readonly retryMs?: number;
   /** Between two statements of all that is in use; default 30 s. */
   readonly restateMs?: number;
+  /** Before a port that was asked for by name and is used no more is given back; default 10 min. Looked at every restateMs. */
+  readonly namedMs?: number;
   readonly watch?: Omit<PortWatchOptions, 'onChange' | 'onError'>;
   readonly client?: Omit<ClientOptions, 'open'>;
 }
@@ -64,6 +69,7 @@ export class Agent {
   private blockRefusal = '';
   /** Ports asked for by name: under way or refused. */
   private readonly asked = { tcp: new Set<number>(), udp: new Set<number>() };
+  private readonly named: NamedPorts;
   private readonly complained = { tcp: new Set<number>(), udp: new Set<number>() };
   private lossSaid = false;
 
@@ -71,6 +77,7 @@ export class Agent {
     this.log = options.log;
     this.retryMs = options.retryMs ?? 30_000;
     this.restateMs = options.restateMs ?? 30_000;
+    this.named = new NamedPorts(options.namedMs ?? 600_000);
     this.watch = new PortWatch({ ...options.watch, onChange: ({ endUse }) => this.onPorts(endUse), onError: (message) => this.log.warn(message) });
     this.network =
       options.networkInterface === null
@@ -171,6 +178,7 @@ export class Agent {
 
   private onPorts(endUse: Ports): void {
     this.gone = both(this.gone, endUse, (gone, ended) => gone.union(ended));
+    this.named.note(endUse, performance.now());
     for (const proto of PROTOCOLS) {
       for (const port of endUse[proto].ports()) {
         this.asked[proto].delete(port);
@@ -237,12 +245,19 @@ export class Agent {
     }
   }
 
-  /** States all that is in use, and takes up all that is held. What does not fit in one message waits for the next session. */
+  /** Gives back what is idle, states all that is in use, and takes up all that is held. What does not fit in one message waits for the next session. */
   private async restate(): Promise<void> {
     const parts = inParts(this.wantedUse);
     if (this.flushing || !this.client.inSession || parts.length > 1) return;
     this.flushing = true;
     try {
+      this.named.note(this.watch.used, performance.now());
+      const idle = this.named.takeIdle(this.leases, performance.now());
+      if (!isNone(idle)) {
+        // An application that comes now asks for it again when this is over.
+        await this.client.request('release', idle);
+        this.log.info(`nothing has used ${describe(idle)} for a while: given back`);
+      }
       [this.told] = parts;
       const { leases, blocks } = await this.client.request('use', { ...this.told, all: true });
       if (leases !== undefined && blocks !== undefined && !this.holds({ leases, blocks })) this.hold({ leases, blocks });
@@ -287,6 +302,7 @@ export class Agent {
         this.hold(await this.client.request('request', { [proto]: String(port) }));
         this.asked[proto].delete(port);
         this.complained[proto].delete(port);
+        this.named.add(proto, port, performance.now());
         this.log.info(`an application waits at ${proto} port ${port}: leased by name`);
         void this.flush();
       } catch (error) {

@@ -34,6 +34,10 @@ export interface ClientOptions {
   readonly mostDelayMs?: number;
 }
 
+/** A daemon that is started again is back in seconds: at first nobody waits longer than this between attempts. */
+const QUICK_DELAY_MS = 250;
+const QUICK_FOR_MS = 10_000;
+
 interface Waiting {
   readonly method: Method;
   readonly resolve: (result: never) => void;
@@ -49,6 +53,7 @@ export class Client {
   private decoder = new LineDecoder();
   private retry: NodeJS.Timeout | null = null;
   private failures = 0;
+  private awaySince = 0;
   private epoch = 0;
   private welcomedAt = 0;
   private stopped = false;
@@ -190,7 +195,10 @@ export class Client {
     const since = this.inSession ? performance.now() - this.welcomedAt : 0;
     this.forget(reason, code);
     // Doubles with each failure; the half that is random keeps guests from coming back all at once.
-    const most = Math.min(this.options.firstDelayMs * 2 ** this.failures++, this.options.mostDelayMs);
+    const { firstDelayMs, mostDelayMs } = this.options;
+    if (this.failures === 0) this.awaySince = performance.now();
+    const quick = performance.now() - this.awaySince < QUICK_FOR_MS;
+    const most = Math.min(firstDelayMs * 2 ** this.failures++, mostDelayMs, quick ? QUICK_DELAY_MS : mostDelayMs);
     if (this.retry !== null) clearTimeout(this.retry);
     this.retry = setTimeout(() => this.connect(), most * (0.5 + Math.random() / 2));
     this.events.onLost(reason, since);

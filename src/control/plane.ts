@@ -80,14 +80,14 @@ export class ControlPlane {
   }
 
   /**
-   * What a session begins with, in one turn: a guest that has nothing yet gets its first block, if there is one for it (R1,
-   * R7), and in use is what it states. Refused: a later session has begun meanwhile.
+   * What a session begins with, in one turn: a guest that has no block gets its first one, if there is one for it (R1, R7),
+   * and in use is what it states. Refused: a later session has begun meanwhile.
    */
   begin(guest: string, epoch: number, used: SomePorts): Promise<Result> {
     return this.inTurn(async () => {
       const current = this.book.hello(guest, epoch);
       if (current.refusal !== null) return current;
-      if (this.book.holding(guest).count === 0) await this.findBlock(guest);
+      if (this.book.holding(guest).blocks.length === 0) await this.findBlock(guest);
       // Ports that are not leased are no use that could be refused: the first hello states all that the guest has open.
       await this.settled(guest, this.book.resync(guest, used));
       return current;

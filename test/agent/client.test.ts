@@ -170,6 +170,14 @@ describe('client', () => {
     expect(one.client.inSession).toBe(false);
   });
 
+  it('tries often at first: a host that is started again is found at once', async () => {
+    const one = await session({}, { firstDelayMs: 100, mostDelayMs: 2000 }, false);
+    const start = performance.now();
+    await until(() => one.lost.length >= 7, 5000, () => 'attempts');
+    // At most 0.1, 0.2 and then 0.25 s between them; doubling on would take 2.5 s at the least.
+    expect(performance.now() - start).toBeLessThan(2400);
+  });
+
   it('backs off, not all guests alike', async () => {
     const one = await session({}, { firstDelayMs: 10, mostDelayMs: 80 }, false);
     const start = performance.now();

@@ -16,6 +16,13 @@ describe('a session begins in one turn', () => {
     expect(core.plane.book.holding('a').count).toBe(16);
   });
 
+  it('a port that the operator leased before is no block: the guest gets its first one', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16, allow: { tcp: '8080' } } });
+    await core.plane.grantPorts('a', { tcp: ports('8080'), udp: ports('') });
+    await core.session('a', 1);
+    expect(core.plane.book.holding('a').leased.tcp.format()).toBe('8080,61440-61455');
+  });
+
   it('D4: one that a later session has overtaken changes nothing', async () => {
     const core = await startCore(freshFolder(), { a: { block: 16 } });
     await core.session('a', 5, { tcp: '61440' });
