@@ -5,16 +5,20 @@
  *                                │
  *                                ├─ 80 % of the blocks ──▶ request a block
  *                                └─ a server outside the leases ──▶ request its port by name
- *     client ──welcome, revoked, changed──▶ leases ──▶ guest-network
+ *     client ──welcome, granted, revoked, changed──▶ leases ──▶ guest-network
  *
  * State        is sent as the difference to what the host was last told, one exchange at a time: changes that come meanwhile are
- *              one batch. A new session begins with all of it.
+ *              one batch. A new session begins with all of it, and every restateMs all of it is said again: what a lost or doubled
+ *              message left different is mended, on both sides.
  * Away         without the host nothing in the guest changes: network, leases and sockets stay as they are.
+ * By name      what was asked for by name and has had no socket for namedMs is given back. Blocks are kept.
+ * Length       what is used, told, held and asked for is one state; apart, each part would need the others.
  * Refused      asked again after retryMs; logged once as long as the socket is there.
  */
 import { type OpenChannel } from './channel.js';
 import { Client, type ClientOptions } from './client.js';
 import { automaticPorts, GuestNetwork } from './guest-network.js';
+import { NamedPorts } from './named-ports.js';
 import { PortWatch, type PortWatchOptions } from './port-watch.js';
 import { BerthError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -34,6 +38,10 @@ export interface AgentOptions {
   readonly log: Log;
   /** Before what was refused is asked for again; default 30 s. */
   readonly retryMs?: number;
+  /** Between two statements of all that is in use; default 30 s. */
+  readonly restateMs?: number;
+  /** Before a port that was asked for by name and is used no more is given back; default 10 min. Looked at every restateMs. */
+  readonly namedMs?: number;
   readonly watch?: Omit<PortWatchOptions, 'onChange' | 'onError'>;
   readonly client?: Omit<ClientOptions, 'open'>;
 }
@@ -44,6 +52,7 @@ export class Agent {
   private readonly client: Client;
   private readonly network: GuestNetwork | null;
   private readonly retryMs: number;
+  private readonly restateMs: number;
   /** The host's last word; null before the first welcome. */
   private welcome: Welcome | null = null;
   private leases: Ports = NONE;
@@ -55,16 +64,20 @@ export class Agent {
   private flushing = false;
   private renewal: NodeJS.Timeout | null = null;
   private retry: NodeJS.Timeout | null = null;
+  private restatement: NodeJS.Timeout | null = null;
   private askingBlock = false;
   private blockRefusal = '';
   /** Ports asked for by name: under way or refused. */
   private readonly asked = { tcp: new Set<number>(), udp: new Set<number>() };
+  private readonly named: NamedPorts;
   private readonly complained = { tcp: new Set<number>(), udp: new Set<number>() };
   private lossSaid = false;
 
   constructor(options: AgentOptions) {
     this.log = options.log;
     this.retryMs = options.retryMs ?? 30_000;
+    this.restateMs = options.restateMs ?? 30_000;
+    this.named = new NamedPorts(options.namedMs ?? 600_000);
     this.watch = new PortWatch({ ...options.watch, onChange: ({ endUse }) => this.onPorts(endUse), onError: (message) => this.log.warn(message) });
     this.network =
       options.networkInterface === null
@@ -78,6 +91,7 @@ export class Agent {
         inUse: () => this.beginSession(),
         onWelcome: (welcome) => this.onWelcome(welcome),
         onRevoked: (notice) => this.onRevoked(notice),
+        onGranted: (notice) => this.onGranted(notice),
         onChanged: (notice) => this.onChanged(notice),
         onLost: (reason, sinceMs) => this.onLost(reason, sinceMs),
       },
@@ -93,7 +107,7 @@ export class Agent {
 
   /** Ends every use that goes with the network, and puts the network back. */
   async stop(): Promise<void> {
-    for (const timer of [this.renewal, this.retry]) if (timer !== null) clearTimeout(timer);
+    for (const timer of [this.renewal, this.retry, this.restatement]) if (timer !== null) clearTimeout(timer);
     this.watch.stop();
     if (this.network !== null && this.client.inSession && !isNone(this.told)) {
       const ended = Promise.all(inParts(this.told).map((part) => this.client.request('end-use', part)));
@@ -116,16 +130,19 @@ export class Agent {
 
   private onWelcome(welcome: Welcome): void {
     const first = this.welcome === null;
+    const lost = both(this.leases, welcome.leases, (had, has) => had.subtract(has));
     this.welcome = welcome;
     this.lossSaid = false;
     this.forgetRefusals();
     this.hold(welcome);
     const { addresses, leases } = welcome;
     this.log.info(`${first ? 'welcomed' : 'back in session'} as ${welcome.guest} at ${addresses.map((one) => one.address).join(', ')}; leased tcp ${leases.tcp.format() || 'none'}, udp ${leases.udp.format() || 'none'}`);
+    if (!isNone(lost)) this.log.warn(`the host has taken back ${describe(lost)} meanwhile`);
     this.told = both(this.told, this.leases, (told, leased) => told.intersect(leased));
     if (this.renewal !== null) clearInterval(this.renewal);
     this.renewal = setInterval(() => void this.client.request('renew', {}).catch(() => undefined), Math.max(50, welcome.policy.leaseTimeMs / 3));
     this.retry ??= setInterval(() => this.forgetRefusals(), this.retryMs);
+    this.restatement ??= setInterval(() => void this.restate(), this.restateMs);
     this.act();
   }
 
@@ -135,6 +152,13 @@ export class Agent {
     this.told = less(this.told);
     const lost = tcp.union(udp);
     this.hold({ leases: less(this.leases), blocks: this.blocks.filter(({ first, last }) => !lost.overlaps(PortSet.fromRanges([{ first, last }]))) });
+  }
+
+  private onGranted(holding: Notice<'granted'>): void {
+    this.hold(holding);
+    const { leases } = holding;
+    this.log.info(`the host has granted more; leased ${describe(leases)}`);
+    this.act();
   }
 
   private onChanged(notice: Notice<'changed'>): void {
@@ -154,6 +178,7 @@ export class Agent {
 
   private onPorts(endUse: Ports): void {
     this.gone = both(this.gone, endUse, (gone, ended) => gone.union(ended));
+    this.named.note(endUse, performance.now());
     for (const proto of PROTOCOLS) {
       for (const port of endUse[proto].ports()) {
         this.asked[proto].delete(port);
@@ -174,6 +199,10 @@ export class Agent {
     this.leases = leases;
     this.blocks = blocks;
     this.configure();
+  }
+
+  private holds({ leases, blocks }: Pick<Holding, 'leases' | 'blocks'>): boolean {
+    return leases.tcp.equals(this.leases.tcp) && leases.udp.equals(this.leases.udp) && PortSet.fromRanges(blocks).equals(PortSet.fromRanges(this.blocks));
   }
 
   private configure(): void {
@@ -207,10 +236,38 @@ export class Agent {
       }
     } catch (error) {
       // The end of a session needs no word: the next one begins with everything.
-      if (this.client.inSession) this.log.warn(`the host does not take what is in use: ${messageOf(error)}`);
+      if (this.client.inSession) {
+        this.log.warn(`the host does not take what is in use: ${messageOf(error)}`);
+        setImmediate(() => void this.restate());
+      }
     } finally {
       this.flushing = false;
     }
+  }
+
+  /** Gives back what is idle, states all that is in use, and takes up all that is held. What does not fit in one message waits for the next session. */
+  private async restate(): Promise<void> {
+    const parts = inParts(this.wantedUse);
+    if (this.flushing || !this.client.inSession || parts.length > 1) return;
+    this.flushing = true;
+    try {
+      this.named.note(this.watch.used, performance.now());
+      const idle = this.named.takeIdle(this.leases, performance.now());
+      if (!isNone(idle)) {
+        // An application that comes now asks for it again when this is over.
+        await this.client.request('release', idle);
+        this.log.info(`nothing has used ${describe(idle)} for a while: given back`);
+      }
+      [this.told] = parts;
+      const { leases, blocks } = await this.client.request('use', { ...this.told, all: true });
+      if (leases !== undefined && blocks !== undefined && !this.holds({ leases, blocks })) this.hold({ leases, blocks });
+      this.told = both(this.told, this.leases, (told, leased) => told.intersect(leased));
+    } catch {
+      // the end of a session: the next one begins with everything
+    } finally {
+      this.flushing = false;
+    }
+    this.act();
   }
 
   private async askForBlock(): Promise<void> {
@@ -245,6 +302,7 @@ export class Agent {
         this.hold(await this.client.request('request', { [proto]: String(port) }));
         this.asked[proto].delete(port);
         this.complained[proto].delete(port);
+        this.named.add(proto, port, performance.now());
         this.log.info(`an application waits at ${proto} port ${port}: leased by name`);
         void this.flush();
       } catch (error) {

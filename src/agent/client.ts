@@ -13,13 +13,14 @@
 import type { Channel, OpenChannel } from './channel.js';
 import { BerthError, messageOf } from '../base/errors.js';
 import { encodeRequest, LineDecoder, type Message, parseMessage } from '../protocol/codec.js';
-import { checkNotice, checkResult, inParts, isNotification, type Method, type Notice, type ParamsToSend, type Ports, PROTOCOL_VERSION, readRefusal, type Result, type Welcome } from '../protocol/messages.js';
+import { checkNotice, checkResult, inParts, isNotification, type Method, type Notice, type Notification, type ParamsToSend, type Ports, PROTOCOL_VERSION, readRefusal, type Result, type Welcome } from '../protocol/messages.js';
 
 export interface ClientEvents {
   /** What is in use now: stated at the beginning of each session. */
   inUse(): Ports;
   onWelcome(welcome: Welcome): void;
   onRevoked(notice: Notice<'revoked'>): void;
+  onGranted(notice: Notice<'granted'>): void;
   onChanged(notice: Notice<'changed'>): void;
   /** A session, or the attempt at one, has ended. `sinceMs`: how long it lasted; 0 for an attempt. */
   onLost(reason: string, sinceMs: number): void;
@@ -32,6 +33,10 @@ export interface ClientOptions {
   readonly firstDelayMs?: number;
   readonly mostDelayMs?: number;
 }
+
+/** A daemon that is started again is back in seconds: at first nobody waits longer than this between attempts. */
+const QUICK_DELAY_MS = 250;
+const QUICK_FOR_MS = 10_000;
 
 interface Waiting {
   readonly method: Method;
@@ -48,6 +53,7 @@ export class Client {
   private decoder = new LineDecoder();
   private retry: NodeJS.Timeout | null = null;
   private failures = 0;
+  private awaySince = 0;
   private epoch = 0;
   private welcomedAt = 0;
   private stopped = false;
@@ -175,10 +181,11 @@ export class Client {
     }
   }
 
-  private notify(name: 'revoked' | 'changed', params: unknown): void {
-    const read = name === 'revoked' ? checkNotice('revoked', params) : checkNotice('changed', params);
+  private notify(name: Notification, params: unknown): void {
+    const read = checkNotice(name, params);
     if (!read.ok) this.lose(`the host's ${name} cannot be read (${read.problem})`);
     else if (name === 'revoked') this.events.onRevoked(read.value as Notice<'revoked'>);
+    else if (name === 'granted') this.events.onGranted(read.value as Notice<'granted'>);
     else this.events.onChanged(read.value as Notice<'changed'>);
   }
 
@@ -188,7 +195,10 @@ export class Client {
     const since = this.inSession ? performance.now() - this.welcomedAt : 0;
     this.forget(reason, code);
     // Doubles with each failure; the half that is random keeps guests from coming back all at once.
-    const most = Math.min(this.options.firstDelayMs * 2 ** this.failures++, this.options.mostDelayMs);
+    const { firstDelayMs, mostDelayMs } = this.options;
+    if (this.failures === 0) this.awaySince = performance.now();
+    const quick = performance.now() - this.awaySince < QUICK_FOR_MS;
+    const most = Math.min(firstDelayMs * 2 ** this.failures++, mostDelayMs, quick ? QUICK_DELAY_MS : mostDelayMs);
     if (this.retry !== null) clearTimeout(this.retry);
     this.retry = setTimeout(() => this.connect(), most * (0.5 + Math.random() / 2));
     this.events.onLost(reason, since);

@@ -5,7 +5,7 @@
  *              has it since and until when is the lease book's. A daemon without agents has no book: the leases are those
  *              of its plan then, and there is nothing to grant, revoke or renew.
  * Refused      as errors with a status of HTTP; a grant obeys the guest's policy as if its agent had asked.
- * Told         the agent of a revocation, at once. A grant it finds with its next request.
+ * Told         the agent, at once, of a grant and of a revocation.
  */
 import type { BlockLine, Explanation, GuestRemoval, GuestStatus, Health, LeaseAnswer, LeaseLine, Place, PortTexts, Status } from './admin-api.js';
 import type { Control } from './control.js';
@@ -111,18 +111,20 @@ export class AdminDesk {
   }
 
   async grantBlock(guest: string): Promise<LeaseAnswer> {
-    const { plane } = this.controlOf(guest);
+    const { plane, server } = this.controlOf(guest);
     const { block, refusal } = await plane.grantBlock(guest);
     if (block === null) throw refused(refusal);
+    server.granted(guest);
     const ports = PortSet.fromRanges([block]);
     return this.answer(guest, { tcp: ports, udp: ports });
   }
 
   async grantPorts(guest: string, ports: Ports): Promise<LeaseAnswer> {
-    const { plane } = this.controlOf(guest);
+    const { plane, server } = this.controlOf(guest);
     const before = plane.book.holding(guest).leased;
     const { refusal } = await plane.grantPorts(guest, ports);
     if (refusal !== null) throw refused(refusal);
+    server.granted(guest);
     return this.answer(guest, { tcp: ports.tcp.subtract(before.tcp), udp: ports.udp.subtract(before.udp) });
   }
 

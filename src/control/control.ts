@@ -50,8 +50,8 @@ export class Control {
     let seen = facts;
     const server = new GuestServer(plane, () => facts, log);
     await server.start(plan);
-    plane.onEnded = (guest, ports) => {
-      server.revoked(guest, ports, 'the lease has run out');
+    plane.onEnded = (guest, ports, reason) => {
+      server.revoked(guest, ports, reason);
     };
     const stopWatching = watchNetwork(() => {
       const now = readFacts(nic.name, config.addresses === null ? null : plan.shared);

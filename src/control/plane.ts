@@ -26,6 +26,9 @@ import { PortSet } from '../wire/port-set.js';
 const LONGEST_TIMER_MS = 2 ** 30;
 /** Leases that ended while the daemon was away last this long, so that their guests can renew. */
 const RETURN_MS = 30_000;
+/** Why a lease ended, as its guest is told. */
+const RUN_OUT = 'the lease has run out';
+const HOST_HAS_IT = 'a process of the host itself uses the port';
 
 export interface PlaneParts {
   plan: LeasePlan;
@@ -38,8 +41,8 @@ export interface PlaneParts {
 
 export class ControlPlane {
   readonly book: LeaseBook;
-  /** Called for leases that have run out, after they have ended. */
-  onEnded: (guest: string, ports: Ports) => void = () => undefined;
+  /** Called for leases that have ended, once they have, unless by plane.release: whoever calls that knows. */
+  onEnded: (guest: string, ports: Ports, reason: string) => void = () => undefined;
   private readonly parts: PlaneParts;
   private tail: Promise<unknown> = Promise.resolve();
   private timer: NodeJS.Timeout | null = null;
@@ -109,22 +112,21 @@ export class ControlPlane {
 
   /** Grants a block; tries its ports on the host first. */
   grantBlock(guest: string): Promise<BlockResult> {
+    return this.inTurn(() => this.findBlock(guest));
+  }
+
+  /**
+   * What a session begins with, in one turn: a guest that has no block gets its first one, if there is one for it (R1, R7),
+   * and in use is what it states. Refused: a later session has begun meanwhile.
+   */
+  begin(guest: string, epoch: number, used: SomePorts): Promise<Result> {
     return this.inTurn(async () => {
-      for (;;) {
-        const now = Date.now();
-        const { block, changes, refusal } = this.book.findBlock(guest, now);
-        if (block === null) {
-          await this.makeTrue(changes);
-          return { block, changes, refusal };
-        }
-        const taken = this.tryHost(guest, { tcp: [block], udp: [block] });
-        if (taken === null) {
-          const granted = this.book.grantBlock(guest, now);
-          await this.makeTrue([...changes, ...granted.changes]);
-          return granted;
-        }
-        await this.makeTrue([...changes, ...this.book.hostTook(taken.proto, taken.port, now).changes]);
-      }
+      const current = this.book.hello(guest, epoch);
+      if (current.refusal !== null) return current;
+      if (this.book.holding(guest).blocks.length === 0) await this.findBlock(guest);
+      // Ports that are not leased are no use that could be refused: the first hello states all that the guest has open.
+      await this.settled(guest, this.book.resync(guest, used));
+      return current;
     });
   }
 
@@ -141,7 +143,8 @@ export class ControlPlane {
       const fresh = { tcp: [...ports.tcp.subtract(leased.tcp).ranges()], udp: [...ports.udp.subtract(leased.udp).ranges()] };
       const taken = this.tryHost(guest, fresh);
       if (taken !== null) {
-        await this.makeTrue([...possible.changes, ...this.book.hostTook(taken.proto, taken.port, now).changes]);
+        await this.makeTrue(possible.changes);
+        await this.makeTrue(this.book.hostTook(taken.proto, taken.port, now).changes, HOST_HAS_IT);
         const owner = taken.owner === null ? '' : ` (${taken.owner})`;
         return { changes: [], refusal: { code: 'ERR_PORT_TAKEN', message: `${taken.proto} port ${taken.port} is used by the host itself${owner}` } };
       }
@@ -152,7 +155,13 @@ export class ControlPlane {
   }
 
   release(guest: string, ports: SomePorts): Promise<Result> {
-    return this.perform((now) => this.book.release(guest, ports, now));
+    return this.inTurn(async () => {
+      const now = Date.now();
+      await this.makeTrue(this.book.expire(now).changes);
+      const result = this.book.release(guest, ports, now);
+      await this.makeTrue(result.changes, null);
+      return result;
+    });
   }
 
   renew(guest: string): Promise<ReturnType<LeaseBook['renew']>> {
@@ -178,14 +187,14 @@ export class ControlPlane {
     });
   }
 
-  /** Makes what is in use exactly what the guest states. */
+  /** Makes what is in use exactly what the guest states. What the data plane alone knows of (D7) stays: it may be newer. */
   resync(guest: string, used: SomePorts): Promise<Result> {
-    return this.settle(guest, () => this.book.resync(guest, used));
+    return this.perform(() => this.book.resync(guest, used));
   }
 
   /** The guest said nothing for the grace period (D4). */
   silence(guest: string): Promise<Result> {
-    return this.settle(guest, () => this.book.silence(guest));
+    return this.inTurn(() => this.settled(guest, this.book.silence(guest)));
   }
 
   /** The epoch of the guest's latest session. */
@@ -200,14 +209,29 @@ export class ControlPlane {
     await this.tail;
   }
 
-  private settle(guest: string, operation: () => Result): Promise<Result> {
-    return this.inTurn(async () => {
-      const result = operation();
-      await this.makeTrue(result.changes);
-      const { leased, used } = this.book.holding(guest);
-      this.parts.publisher.endImplicit(guest, { tcp: leased.tcp.subtract(used.tcp), udp: leased.udp.subtract(used.udp) });
-      return result;
-    });
+  /** In a turn. */
+  private async findBlock(guest: string): Promise<BlockResult> {
+    for (;;) {
+      const now = Date.now();
+      const { block, changes, refusal } = this.book.findBlock(guest, now);
+      await this.makeTrue(changes);
+      if (block === null) return { block, changes, refusal };
+      const taken = this.tryHost(guest, { tcp: [block], udp: [block] });
+      if (taken === null) {
+        const granted = this.book.grantBlock(guest, now);
+        await this.makeTrue(granted.changes);
+        return granted;
+      }
+      await this.makeTrue(this.book.hostTook(taken.proto, taken.port, now).changes, HOST_HAS_IT);
+    }
+  }
+
+  /** In a turn: what is in use is what the book has now, and nothing else. */
+  private async settled(guest: string, result: Result): Promise<Result> {
+    await this.makeTrue(result.changes);
+    const { leased, used } = this.book.holding(guest);
+    this.parts.publisher.endImplicit(guest, { tcp: leased.tcp.subtract(used.tcp), udp: leased.udp.subtract(used.udp) });
+    return result;
   }
 
   private perform<R extends Result>(operation: (now: number) => R): Promise<R> {
@@ -247,8 +271,11 @@ export class ControlPlane {
     return null;
   }
 
-  /** Commits, then changes the host and the table. What ends is discarded by the table before the host may have it again. */
-  private async makeTrue(changes: readonly Change[]): Promise<void> {
+  /**
+   * Commits, then changes the host and the table. What ends is discarded by the table before the host may have it again.
+   * `reason`: why leases end that do; null for those whose end needs no word.
+   */
+  private async makeTrue(changes: readonly Change[], reason: string | null = RUN_OUT): Promise<void> {
     if (changes.length === 0) return;
     const { store, host, publisher } = this.parts;
     const stored = changes.filter(({ type }) => type !== 'use' && type !== 'end-use');
@@ -260,6 +287,7 @@ export class ControlPlane {
       for (const change of changes) if (change.type === 'free') host.unreserve(change.proto, change.first, change.last);
       host.setGranted(this.granted());
     }
+    if (reason !== null) this.tellEnded(changes, reason);
     this.watchDeadline();
   }
 
@@ -284,7 +312,7 @@ export class ControlPlane {
       }
     }
     host.setGranted(this.granted());
-    await this.makeTrue(lost);
+    await this.makeTrue(lost, HOST_HAS_IT);
   }
 
   /** Every port that is leased or quarantined, but for those of the configuration. */
@@ -294,8 +322,7 @@ export class ControlPlane {
     return { tcp: ranges(tcp), udp: ranges(udp) };
   }
 
-  /** Leases that ended without the guest's own word. */
-  private tellEnded(changes: readonly Change[]): void {
+  private tellEnded(changes: readonly Change[], reason: string): void {
     const ended = new Map<string, { tcp: PortSet; udp: PortSet }>();
     for (const change of changes) {
       if (change.type !== 'release') continue;
@@ -303,7 +330,7 @@ export class ControlPlane {
       ports[change.proto] = ports[change.proto].union(PortSet.fromRanges([change]));
       ended.set(change.guest, ports);
     }
-    for (const [guest, ports] of ended) this.onEnded(guest, ports);
+    for (const [guest, ports] of ended) this.onEnded(guest, ports, reason);
   }
 
   private watchDeadline(): void {
@@ -312,15 +339,10 @@ export class ControlPlane {
     if (deadline === null || this.closed) return;
     const wait = Math.min(Math.max(1, deadline - Date.now()), LONGEST_TIMER_MS);
     this.timer = setTimeout(() => {
-      void this.perform((now) => this.book.expire(now)).then(
-        ({ changes }) => {
-          this.tellEnded(changes);
-          this.watchDeadline();
-        },
-        () => {
-          this.watchDeadline();
-        },
-      );
+      const again = (): void => {
+        this.watchDeadline();
+      };
+      void this.perform((now) => this.book.expire(now)).then(again, again);
     }, wait);
   }
 }

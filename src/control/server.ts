@@ -76,6 +76,11 @@ export class GuestServer {
     this.agents.find((one) => one.guest === guest)?.session?.notify('revoked', { ...ports, reason });
   }
 
+  /** Tells the guest's agent, if it is there, all that it holds now: it has been granted more without asking. */
+  granted(guest: string): void {
+    this.agents.find((one) => one.guest === guest)?.session?.announce();
+  }
+
   isConnected(guest: string): boolean {
     return this.agents.some((one) => one.guest === guest && one.session !== null);
   }
@@ -131,7 +136,8 @@ export class GuestServer {
     one.candidate?.end(null);
     const session = new Session(socket, one.guest, this.plane, this.facts, this.counters, this.log, () => {
       one.candidate = null;
-      one.session?.end(null);
+      // On a channel that knows no connections a session may follow its like on one stream.
+      if (one.session !== session) one.session?.end(null);
       one.session = session;
       if (one.grace !== null) clearTimeout(one.grace);
       one.grace = null;

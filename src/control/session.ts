@@ -44,6 +44,8 @@ const MAX_WAITING = 64;
 /** Bytes of answers that the guest has not taken: past the first number nothing more is read, past the second the session ends. */
 const MAX_UNREAD = 256 * 1024;
 const MOST_UNREAD = 1024 * 1024;
+/** After its end a session may send what was answered this long, and no longer. */
+const LINGER_MS = 1000;
 /** Ports listed a protocol, unless fewer are asked for. */
 const LIST_LIMIT = 1024;
 
@@ -88,7 +90,12 @@ export class Session {
   }
 
   notify<N extends Notification>(name: N, params: NoticeToSend<N>): void {
-    if (this.greeted && !this.over) this.socket.write(encodeNotification(name, params));
+    if (this.greeted) this.send(encodeNotification(name, params));
+  }
+
+  /** Says all that the guest holds: somebody else has had it granted more. */
+  announce(): void {
+    this.notify('granted', this.holding());
   }
 
   /** Ends the session; `why` is logged when it is the guest's doing. */
@@ -99,8 +106,12 @@ export class Session {
       this.counters.closed++;
       this.log.warn({ guest: this.guest }, `guest ${this.guest}: session ended: ${why}`);
     }
-    this.socket.end();
     this.socket.destroySoon();
+    // Which waits for a guest that does not read, and keeps all that was answered.
+    const linger = setTimeout(() => this.socket.destroy(), LINGER_MS);
+    this.socket.once('close', () => {
+      clearTimeout(linger);
+    });
   }
 
   private read(bytes: Buffer): void {
@@ -194,9 +205,15 @@ export class Session {
       case 'release':
         this.settle(id, 'release', (await plane.release(guest, params as Ports)).refusal);
         break;
-      case 'use':
-        this.settle(id, 'use', (await plane.use(guest, params as Ports)).refusal);
+      case 'use': {
+        const { all, ...ports } = params as Params<'use'>;
+        if (!all) this.settle(id, 'use', (await plane.use(guest, ports)).refusal);
+        else {
+          await plane.resync(guest, ports);
+          this.done(id, 'use', this.holding());
+        }
         break;
+      }
       case 'end-use':
         this.settle(id, 'end-use', (await plane.endUse(guest, params as Ports)).refusal);
         break;
@@ -225,10 +242,12 @@ export class Session {
     if (this.over) return;
     clearTimeout(this.helloTimer);
     this.onWelcome();
-    // R1, R7: a guest that has nothing yet gets its first block with the welcome, if there is one for it.
-    if (plane.book.holding(guest).count === 0) await plane.grantBlock(guest);
-    // Ports that are not leased are no use that could be refused: the first hello states all that the guest has open.
-    await plane.resync(guest, used);
+    const begun = await plane.begin(guest, epoch, used);
+    if (begun.refusal !== null) {
+      this.refuse(id, begun.refusal, plane.epochOf(guest));
+      this.end(begun.refusal.message);
+      return;
+    }
     this.greeted = true;
     const policy = plane.book.guests.get(guest);
     this.done(id, 'hello', { guest, ...this.facts(), ...this.holding(), ...(policy === undefined ? {} : { policy }), epoch });

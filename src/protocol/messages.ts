@@ -63,7 +63,7 @@ export const REQUESTS = {
   'list-free': { params: z.object({ proto: z.enum(['tcp', 'udp']).optional(), limit: count.optional() }), result: someProtocols },
   request: { params: someProtocols.extend({ block: z.boolean().default(false) }), result: holding },
   release: { params: someProtocols, result: nothing },
-  use: { params: someProtocols, result: nothing },
+  use: { params: someProtocols.extend({ all: z.boolean().default(false) }), result: z.object({ leases: someProtocols.optional(), blocks: z.array(block).optional(), until: milliseconds.optional() }) },
   'end-use': { params: someProtocols, result: nothing },
   renew: { params: nothing, result: z.object({ until: milliseconds.optional() }) },
 } as const;
@@ -71,6 +71,7 @@ export const REQUESTS = {
 /** Host → agent, without an answer. */
 export const NOTIFICATIONS = {
   revoked: someProtocols.extend({ reason: z.string().default('') }),
+  granted: holding,
   changed: z.object({
     addresses: z.array(address).optional(),
     gateway: ipv4.nullable().optional(),

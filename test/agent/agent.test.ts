@@ -146,6 +146,16 @@ describe.runIf(guestTests('agent'))('agent', () => {
     expect(host.said.filter(({ method }) => method === 'use')).toHaveLength(before);
   });
 
+  it('obeys at once what the operator has granted', async () => {
+    const { guest, host, agent } = await world({ blockSize: 16, welcome: NETWORK }, ['--interface', 'eth0'], BEFORE);
+    await guest.sockets().do('listen', 'a', { port: 443 });
+    await agent.says(/tcp port 443, which the host refuses/);
+    host.notify('granted', { leases: { tcp: '443,20000-20015,20032-20047', udp: '20000-20015,20032-20047' }, blocks: [{ first: 20000, last: 20015 }, { first: 20032, last: 20047 }] });
+    await agent.says(/the host has granted more; leased tcp 443,20000-20015,20032-20047 and udp/);
+    await until(() => host.inUse.tcp.format() === '443', 500, () => 'use of 443');
+    expect(networkOf(guest)).toMatchObject({ range: '20000\t20047', reserved: '8080,20016-20031' });
+  });
+
   it('sets the network, and restores the network on exit', async () => {
     const guest = freshGuest();
     guest.run('sh', '-ec', `ip link add eth0 type veth peer name far; ip link set far up; ${BEFORE}; ip route add 10.9.0.0/16 via 10.1.1.2 dev eth0`);

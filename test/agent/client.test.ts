@@ -16,6 +16,7 @@ class Recorded {
   readonly welcomes: Welcome[] = [];
   readonly lost: string[] = [];
   readonly revoked: string[] = [];
+  readonly granted: string[] = [];
   readonly changed: object[] = [];
   readonly host: FakeHost;
   readonly client: Client;
@@ -27,6 +28,7 @@ class Recorded {
         inUse: () => this.used,
         onWelcome: (welcome) => this.welcomes.push(welcome),
         onRevoked: ({ tcp, reason }) => this.revoked.push(`${tcp.format()} ${reason}`),
+        onGranted: ({ leases }) => this.granted.push(leases.tcp.format()),
         onChanged: (notice) => this.changed.push(notice),
         onLost: (reason) => this.lost.push(reason),
       },
@@ -154,9 +156,11 @@ describe('client', () => {
     await one.welcomed();
     one.host.send('{"jsonrpc":"2.0","method":"later","params":{}}\n{"jsonrpc":"2.0","id":"old","result":{}}\n{"jsonrpc":"2.0","id":1,"method":"ping"}\n\n');
     one.host.notify('revoked', { tcp: '80', reason: 'expired' });
+    one.host.notify('granted', { leases: { tcp: '80,20000-21023' }, blocks: [{ first: 20000, last: 21023 }] });
     one.host.notify('changed', { mtu: 1400 });
     await until(() => one.changed.length === 1, 1000, () => 'changed');
     expect(one.revoked).toEqual(['80 expired']);
+    expect(one.granted).toEqual(['80,20000-21023']);
     expect([one.client.inSession, one.lost]).toEqual([true, []]);
   });
 
@@ -164,6 +168,14 @@ describe('client', () => {
     const one = await session({ welcome: { addresses: [{ address: 'here', prefix: 24 }] } });
     await until(() => one.lost.some((reason) => /cannot be read/.test(reason)), 2000, () => one.lost.join('; '));
     expect(one.client.inSession).toBe(false);
+  });
+
+  it('tries often at first: a host that is started again is found at once', async () => {
+    const one = await session({}, { firstDelayMs: 100, mostDelayMs: 2000 }, false);
+    const start = performance.now();
+    await until(() => one.lost.length >= 7, 5000, () => 'attempts');
+    // At most 0.1, 0.2 and then 0.25 s between them; doubling on would take 2.5 s at the least.
+    expect(performance.now() - start).toBeLessThan(2400);
   });
 
   it('backs off, not all guests alike', async () => {

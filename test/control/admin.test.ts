@@ -50,6 +50,8 @@ interface Desk {
   path: string;
   plane: ControlPlane | null;
   told: [string, Ports, string][];
+  /** Guests whose agents were told of a grant. */
+  announced: string[];
   ask: <T>(path: string, query?: Record<string, string>) => Promise<T>;
 }
 
@@ -67,6 +69,7 @@ async function open({ agents = true, extra = '' } = {}): Promise<Desk> {
   const log = createLog();
   const publisher = new Publisher(plan);
   const told: Desk['told'] = [];
+  const announced: string[] = [];
   let control: Control | null = null;
   if (agents) {
     const host = { reserve: () => null, reserved: () => PortSet.EMPTY, unreserve: () => undefined, setGranted: () => undefined } as unknown as HostStack;
@@ -74,7 +77,7 @@ async function open({ agents = true, extra = '' } = {}): Promise<Desk> {
     const bookOptions = { pool: plan.pool.ports!, reserve: 0, quarantineMs: 60_000, reservedByHost: NO_PORTS };
     const plane = await ControlPlane.start({ plan, bookOptions, store, publisher, host, log });
     onTestFinished(() => plane.close());
-    const server = { counters: { bad: 3, closed: 1 }, isConnected: () => true, revoked: (...all: [string, Ports, string]) => told.push(all) };
+    const server = { counters: { bad: 3, closed: 1 }, isConnected: () => true, revoked: (...all: [string, Ports, string]) => told.push(all), granted: (guest: string) => announced.push(guest) };
     control = { plane, server } as unknown as Control;
   }
   const links = { stateOf: (name: string) => ({ description: `tap tap-${name}`, attached: name !== 'plain' }) } as unknown as GuestLinks;
@@ -82,7 +85,7 @@ async function open({ agents = true, extra = '' } = {}): Promise<Desk> {
   const desk = new AdminDesk({ plan, nic, backend: 'packet', notInUse: config.notInUse, links, publisher, control, guests: {} as Guests, counters: () => ({ kernelDrops: 7, guests: { web: { lost: 1 } } }) });
   const admin = await AdminServer.start(config, desk, log);
   onTestFinished(() => admin.close());
-  return { path, plane: control?.plane ?? null, told, ask: (asked, query = {}) => askAdmin(path, { path: asked, query }) };
+  return { path, plane: control?.plane ?? null, told, announced, ask: (asked, query = {}) => askAdmin(path, { path: asked, query }) };
 }
 
 const grant = (path: string, body: object): Promise<LeaseAnswer> => askAdmin(path, { method: 'POST', path: '/leases', body });
@@ -123,10 +126,11 @@ describe('admin interface', () => {
   });
 
   it('grants, lists, renews and takes back; the agent is told of what it lost', async () => {
-    const { path, ask, told, plane } = await open();
+    const { path, ask, told, announced, plane } = await open();
     expect((await grant(path, { guest: 'web', tcp: '8000-8003' })).changed).toEqual({ tcp: '8000-8003', udp: '' });
     expect((await grant(path, { guest: 'web', tcp: '8003-8004' })).changed).toEqual({ tcp: '8004', udp: '' });
     const { changed, blocks, until } = await grant(path, { guest: 'web', block: true });
+    expect(announced).toEqual(['web', 'web', 'web']);
     expect({ changed, blocks: blocks.length }).toEqual({ changed: { tcp: '20000-20015', udp: '20000-20015' }, blocks: 1 });
     expect(Date.parse(until!)).toBeGreaterThan(Date.now());
     const renewed = await askAdmin<LeaseAnswer>(path, { method: 'POST', path: '/leases/renew', body: { guest: 'web' } });

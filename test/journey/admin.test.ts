@@ -35,6 +35,7 @@ describe.skipIf(!liveTests('admin', 'python3'))('berth status, lease and explain
     expect((await explain('8080/tcp')).places[0]).toMatchObject({ state: 'free', verdict: 'pass' });
     expect(await berth('lease', 'grant', 'web', '--tcp', '8080')).toMatch(/^granted: tcp 8080\nguest web has now: tcp 8080,20480-20495; udp /);
     expect((await explain('8080/tcp')).places[0]).toMatchObject({ state: 'leased', guest: 'web', verdict: 'discard', reason: 'not-in-use' });
+    await agent.says(/^the host has granted more; leased tcp 8080,20480-20495 /);
     await web.http(8080, 'web');
     await timeUntil(outside, 8080, 'connected', 2000);
     expect(await berth('explain', '8080')).toMatch(/tcp 8080 is leased to guest web since .* and in use: its agent says so\.\nA frame for it goes to guest web: eth0 in namespace/);
@@ -58,6 +59,11 @@ describe.skipIf(!liveTests('admin', 'python3'))('berth status, lease and explain
     await agent.says(/^the host takes back tcp 20485: taken back by the operator/);
     expect((await explain('20485/tcp')).places[0]).toMatchObject({ state: 'quarantined', guest: 'web', verdict: 'discard', reason: 'quarantined' });
     expect(await outside.connect(HOST_ADDRESS, 8080)).toMatchObject({ outcome: 'connected' });
+
+    // A block takes effect in the guest at once: its kernel chooses from it too.
+    expect(await berth('lease', 'grant', 'web', '--block')).toMatch(/^granted: tcp\+udp 20496-20511/);
+    await agent.says(/^the host has granted more/, 2, 1000);
+    expect(world.lab.run(world.guest('web'), ['cat', '/proc/sys/net/ipv4/ip_local_port_range']).trim()).toMatch(/^2048[06]\s+20511$/);
 
     await daemon.stop('SIGKILL');
     expect(existsSync(socket)).toBe(true);

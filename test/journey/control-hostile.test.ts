@@ -2,17 +2,26 @@
  * A guest whose channel says anything at all: a clear error or a closed session, and nobody else is affected. The other
  * guest's service is asked all the while.
  */
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { type Channel, type ControlWorld, FIRST_PORT, freshControl } from '../support/control.js';
-import { HOST_ADDRESS, liveTests, type RunningDaemon } from '../support/live.js';
+import { type GuestSetting, HOST_ADDRESS, liveTests, type RunningDaemon } from '../support/live.js';
 
 const PORT = FIRST_PORT + 5;
+/** What is long as a text: an answer to list-free is 6 KB. */
+const EVERY_OTHER = Array.from({ length: 1000 }, (_, i) => 40_001 + 2 * i).join(',');
+
+/** Resident memory, and open files and sockets. */
+function memoryOf({ child }: RunningDaemon): { mb: number; files: number } {
+  const kilobytes = Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))![1]);
+  return { mb: Math.round(kilobytes / 1024), files: readdirSync(`/proc/${child.pid}/fd`).length };
+}
 
 describe.skipIf(!liveTests('control-hostile', 'python3'))('a hostile guest', () => {
   /** Guest `good` serves, and is asked until the end; `act` is what `bad` does. */
-  async function beside(act: (world: ControlWorld, daemon: RunningDaemon) => Promise<void>): Promise<void> {
-    const world = freshControl('hostile', { good: {}, bad: { policy: { allow: { tcp: '8080' } } } });
+  async function beside(act: (world: ControlWorld, daemon: RunningDaemon) => Promise<void>, policy: GuestSetting['policy'] = { allow: { tcp: '8080' } }): Promise<void> {
+    const world = freshControl('hostile', { good: {}, bad: { policy } });
     const daemon = await world.startDaemon();
     await world.startAgent('good');
     const [outside, good] = [world.peer(world.lab.outside), world.peer(world.guest('good'))];
@@ -91,6 +100,25 @@ describe.skipIf(!liveTests('control-hostile', 'python3'))('a hostile guest', () 
       expect(await busy.channel.outcome('renew')).toBe('ok');
       expect(await (await world.session('bad', 3)).channel.outcome('renew')).toBe('ok');
     }));
+
+  it('one that asks and never reads its answers, again and again: the daemon keeps none of it', { timeout: 60_000 }, () =>
+    beside(async (world, daemon) => {
+      await world.session('bad', 1); // its block is reserved: a socket a port
+      const before = memoryOf(daemon);
+      const line = (id: number, method: string, params: object): string => `${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`;
+      // A session's questions in one go: 9 MB of answers.
+      const questions = Array.from({ length: 1500 }, (_, id) => line(id + 1, 'list-free', { proto: 'tcp' })).join('');
+      for (let epoch = 2; epoch <= 31; epoch++) {
+        const channel = await world.channel('bad', false);
+        channel.write(line(0, 'hello', { version: 1, epoch }) + questions);
+        await sleep(100);
+      }
+      await sleep(2000);
+      const after = memoryOf(daemon);
+      process.stderr.write(`measured: the daemon's memory before and after 30 such sessions: ${before.mb} and ${after.mb} MB\n`);
+      expect(after.mb - before.mb).toBeLessThan(100);
+      expect(after.files - before.files).toBeLessThan(5);
+    }, { allow: { tcp: EVERY_OTHER } }));
 
   it('an id as long as a line, which no answer can repeat, ends the session at most', { timeout: 40_000 }, () =>
     beside(async (world, daemon) => {
