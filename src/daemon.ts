@@ -93,10 +93,8 @@ export class Daemon {
       lock.release();
     });
 
-    const host = new HostStack(nic.name, nic.mac);
-    this.undo.push(() => {
-      host.restore();
-    });
+    const host = new HostStack(nic.name, nic.mac, log);
+    this.undo.push(() => host.restore());
     host.apply(plan);
     this.removeUnwantedTaps(host);
 

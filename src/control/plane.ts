@@ -218,11 +218,11 @@ export class ControlPlane {
     const stored = changes.filter(({ type }) => type !== 'use' && type !== 'end-use');
     if (stored.length > 0) await store.commit(stored);
     // The host is silent before the first frame may be steered, and hears again only after the last one.
-    if (changes.some((change) => change.type === 'lease' && change.until !== NEVER)) host.setGranted(this.granted());
+    if (changes.some((change) => change.type === 'lease' && change.until !== NEVER)) await host.setGranted(this.granted());
     publisher.apply(changes);
     if (changes.some((change) => change.type === 'free')) {
       for (const change of changes) if (change.type === 'free') host.unreserve(change.proto, change.first, change.last);
-      host.setGranted(this.granted());
+      await host.setGranted(this.granted());
     }
     this.watchDeadline();
   }
@@ -247,7 +247,7 @@ export class ControlPlane {
         if (run.state !== 'leased') publisher.apply([{ type: 'quarantine', guest, proto, first, last, since, until }]);
       }
     }
-    host.setGranted(this.granted());
+    await host.setGranted(this.granted());
     await this.makeTrue(lost);
   }
 
