@@ -97,10 +97,8 @@ export class Daemon {
       lock.release();
     });
 
-    const host = new HostStack(nic.name, nic.mac);
-    this.undo.push(() => {
-      host.restore();
-    });
+    const host = new HostStack(nic.name, nic.mac, log);
+    this.undo.push(() => host.restore());
     const guests = new Guests({ config, plan, nic, host, log });
     guests.restore();
     host.apply(plan, (guest, error) => guests.leaveOut(guest, error));

@@ -107,10 +107,10 @@ export class Guests {
       try {
         await planes.links.add(guest);
         await server.add(guest);
-        await plane.addGuest(guest, () => {
+        await plane.addGuest(guest, async () => {
           this.takeOver(guest, planes);
           plan.add(guest);
-          this.parts.host.followPlan();
+          await this.parts.host.followPlan();
           planes.publisher.addGuest(guest);
         });
         store.putGuest(name, setting);
@@ -211,11 +211,11 @@ export class Guests {
   }
 
   private forget(departed: Departed, publisher: Publisher): void {
-    const { host } = this.parts;
+    const { host, log } = this.parts;
     this.drop(departed);
     publisher.endLeases(departed, 'release');
     host.unreserveGuest(departed);
-    host.followPlan();
+    host.followPlan().catch((error: unknown) => log.error(messageOf(error)));
   }
 
   private drop(departed: Departed): void {

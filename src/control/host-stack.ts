@@ -7,21 +7,26 @@
  *              and the next one (or `berth clean`) knows what to undo. Gone after a clean stop.
  * Killed       the mute and guest taps stay, so that guest connections survive until the next daemon; sockets go. They
  *              also survive a next daemon that refuses its plan before it has changed anything.
+ * Late         the reserved ports, by up to RESERVE_MS: the bound sockets keep the host off meanwhile, by choice or by chance.
  * Undoing      goes on after a failure; the first one is thrown at the end, and the state file kept for `berth clean`.
  */
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
 import type { ImplicitUse } from './publisher.js';
-import { mute, nicTable, quietTap, tapTable, unmute } from './mute.js';
+import { Mute, mutedBy, nicTable, quietTap, tapTable, unmute } from './mute.js';
 import { leasedPorts, readReservedPorts, Reservation, type Taken, writeReservedPorts } from './reserve.js';
 import { runTool } from '../base/command.js';
 import { BerthError, messageOf } from '../base/errors.js';
+import type { Log } from '../base/log.js';
 import { findInterface } from '../io/interfaces.js';
 import { leaveRunFolder, netnsId, RUN_FOLDER, runFiles } from '../io/lock.js';
 import { NETNS_FOLDER } from '../io/tap-io.js';
 import { addon } from '../native/binding.js';
 import { PortSet } from '../wire/port-set.js';
+
+/** Between two changes of the reserved ports: each is a file written and a list of the kernel's read and replaced. */
+const RESERVE_MS = 100;
 
 export interface GuestTap {
   netns: string;
@@ -51,9 +56,14 @@ export class HostStack {
   private reservation: Reservation | null = null;
   private plan: LeasePlan | null = null;
   private granted: Ports = NO_PORTS;
+  private readonly mute: Mute;
+  private readonly log: Log;
+  private reserving: NodeJS.Timeout | null = null;
 
   /** Takes over what a killed daemon on this NIC left; changes nothing yet. */
-  constructor(nic: string, mac: string) {
+  constructor(nic: string, mac: string, log: Log) {
+    this.mute = new Mute(nic, log);
+    this.log = log;
     this.file = stateFile(nic);
     const left = readState(this.file);
     this.state = left?.mac === mac ? left : { nic, mac, reserved: '', tables: [], guestTaps: [], sysctls: {}, implicit: [] };
@@ -69,7 +79,8 @@ export class HostStack {
     this.reservation = new Reservation(plan, refused);
     this.plan = plan;
     this.remember({ tables: [...new Set([...this.state.tables, nicTable(this.state.nic)])] });
-    this.sync();
+    this.reservePorts(plan);
+    this.mute.start(mutedBy(plan, this.granted));
   }
 
   /** Binds ports first … last on every shared address; the first that a host process holds, with nothing kept, or null. */
@@ -95,24 +106,32 @@ export class HostStack {
     this.reservation?.unreserveGuest(guest);
   }
 
-  /** The plan has other guests, or other addresses. */
-  followPlan(): void {
-    this.sync();
-  }
-
-  /** Keeps the host silent for exactly these ports besides the plan's, and its automatic choice off them. */
-  setGranted(granted: Ports): void {
+  /** Keeps the host silent for exactly these ports besides the plan's; resolves when it is. Its automatic choice soon is off them too. */
+  setGranted(granted: Ports): Promise<void> {
     this.granted = granted;
-    this.sync();
+    return this.followPlan();
   }
 
-  private sync(): void {
-    if (this.plan === null) return;
+  /** The plan has other guests, or other addresses: as setGranted. */
+  followPlan(): Promise<void> {
+    const { plan } = this;
+    if (plan === null) return Promise.resolve();
+    this.reserving ??= setTimeout(() => {
+      this.reserving = null;
+      try {
+        this.reservePorts(plan);
+      } catch (error) {
+        this.log.error(messageOf(error)); // leased all the same: the sockets hold the ports
+      }
+    }, RESERVE_MS);
+    return this.mute.set(mutedBy(plan, this.granted));
+  }
+
+  private reservePorts(plan: LeasePlan): void {
     const { operator, all } = reservedBeside(this.file, this.state);
-    const added = leasedPorts(this.plan).union(this.granted.tcp).union(this.granted.udp).subtract(operator);
+    const added = leasedPorts(plan).union(this.granted.tcp).union(this.granted.udp).subtract(operator);
     this.remember({ reserved: added.isEmpty ? '' : added.format() });
     writeReservedPorts(all.union(added));
-    mute(this.state.nic, this.plan, this.granted);
   }
 
   /** Implicit uses that a killed daemon wrote down. */
@@ -161,8 +180,10 @@ export class HostStack {
   }
 
   /** Undoes everything, once the engine has closed its descriptors; nothing if `apply` refused the plan. */
-  restore(): void {
+  async restore(): Promise<void> {
     if (this.plan === null) return;
+    if (this.reserving !== null) clearTimeout(this.reserving);
+    await this.mute.stop();
     try {
       undoState(this.file, this.state);
     } finally {

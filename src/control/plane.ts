@@ -78,7 +78,7 @@ export class ControlPlane {
    * Takes up a guest with its leases of the configuration; throws, with nothing changed, where somebody has one of them.
    * `join` makes it known to the plan, the host and the table, once it is in the store.
    */
-  addGuest(guest: GuestPlan, join: () => void): Promise<void> {
+  addGuest(guest: GuestPlan, join: () => Promise<void>): Promise<void> {
     return this.inTurn(async () => {
       const now = Date.now();
       const { host, plan } = this.parts;
@@ -90,7 +90,7 @@ export class ControlPlane {
       try {
         this.book.addGuest(guest.name, guest.policy);
         await this.makeTrue(this.book.setFixed(guest.name, guest.onShared ? { tcp: guest.tcp, udp: guest.udp } : NO_PORTS, now).changes);
-        join();
+        await join();
       } catch (error) {
         await this.makeTrue(this.book.removeGuest(guest.name, now).changes);
         if (!guest.onShared) host.unreserveGuest(guest);
@@ -106,7 +106,7 @@ export class ControlPlane {
       await this.makeTrue(this.book.removeGuest(guest, Date.now()).changes);
       leave();
       this.book.setReserved(leasedElsewhere(this.parts.plan));
-      this.parts.host.setGranted(this.granted());
+      await this.parts.host.setGranted(this.granted());
     });
   }
 
@@ -281,11 +281,11 @@ export class ControlPlane {
     const stored = changes.filter(({ type }) => type !== 'use' && type !== 'end-use');
     if (stored.length > 0) await store.commit(stored);
     // The host is silent before the first frame may be steered, and hears again only after the last one.
-    if (changes.some((change) => change.type === 'lease' && change.until !== NEVER)) host.setGranted(this.granted());
+    if (changes.some((change) => change.type === 'lease' && change.until !== NEVER)) await host.setGranted(this.granted());
     publisher.apply(changes);
     if (changes.some((change) => change.type === 'free')) {
       for (const change of changes) if (change.type === 'free') host.unreserve(change.proto, change.first, change.last);
-      host.setGranted(this.granted());
+      await host.setGranted(this.granted());
     }
     if (reason !== null) this.tellEnded(changes, reason);
     this.watchDeadline();
@@ -311,7 +311,7 @@ export class ControlPlane {
         if (run.state !== 'leased') publisher.apply([{ type: 'quarantine', guest, proto, first, last, since, until }]);
       }
     }
-    host.setGranted(this.granted());
+    await host.setGranted(this.granted());
     await this.makeTrue(lost, HOST_HAS_IT);
   }
 

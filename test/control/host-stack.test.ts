@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { createLog } from '../../src/base/log.js';
 import { HostStack, undoState } from '../../src/control/host-stack.js';
 import { Daemon } from '../../src/daemon.js';
 import { Lock } from '../../src/io/lock.js';
@@ -49,7 +50,7 @@ describe.skipIf(!liveTests('host-stack'))('host stack', () => {
   const taps = (world: World): boolean[] => ['web', 'db'].map((name) => world.link(world.guest(name), 'eth0') !== null);
 
   it('replaces the state file whole', () => {
-    const host = new HostStack('bt-none', MAC);
+    const host = new HostStack('bt-none', MAC, createLog({ level: 'silent' }));
     host.rememberImplicit([]);
     const file = `/run/berth/${own}-bt-none.json`;
     const before = readFileSync(file, 'utf8');
