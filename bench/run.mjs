@@ -9,6 +9,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { about, aboutLine } from './support/about.mjs';
+import { ROOT } from './support/dist.mjs';
 
 const CASES = fs.readdirSync(path.join(import.meta.dirname, 'cases')).map((file) => path.basename(file, '.mjs')).sort();
 
@@ -27,7 +28,7 @@ const results = [];
 for (const name of CASES) {
   const asked = positionals.filter((position) => position.split(':')[0] === name);
   if (positionals.length > 0 && asked.length === 0) continue;
-  const { variants } = await import(`./cases/${name}.mjs`);
+  const { variants, chart } = await import(`./cases/${name}.mjs`);
   const wanted = asked.filter((position) => position.includes(':')).map((position) => position.slice(name.length + 1));
   for (const variant of variants) {
     if (wanted.length > 0 && !wanted.includes(variant)) continue;
@@ -37,6 +38,7 @@ for (const name of CASES) {
       print(result);
     }
   }
+  if (chart !== undefined) console.log(`      ${path.relative(ROOT, await chart(results))}`);
 }
 if (values.json !== undefined) {
   fs.mkdirSync(path.dirname(path.resolve(values.json)), { recursive: true });

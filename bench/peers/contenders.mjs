@@ -21,6 +21,8 @@ import { FIRST_PORT, LAST_PORT, runLoad } from '../support/load.mjs';
 const HOST = '192.0.2.10';
 const OUTSIDE = '192.0.2.1';
 const PORTS = `${FIRST_PORT}-${LAST_PORT}`;
+/** A block, so that the guest has some for what it sends itself (bench:guard). */
+const BERTH_PORTS = `${FIRST_PORT}-${FIRST_PORT + 999}`;
 /** Covers FIRST_PORT … LAST_PORT. */
 const PORT_MASK = '0xfff8';
 
@@ -68,7 +70,7 @@ function setTc(lab, guest) {
 
 async function setBerth(lab, guest) {
   const config = path.join(lab.folder, 'berth.yaml');
-  const guests = { bench: { link: { netns: guest }, lease: { tcp: PORTS, udp: PORTS }, use: 'all' } };
+  const guests = { bench: { link: { netns: guest }, lease: { tcp: BERTH_PORTS, udp: BERTH_PORTS }, use: 'all' } };
   fs.writeFileSync(config, JSON.stringify({ nic: 'eth0', admin: { socket: path.join(lab.folder, 'admin.sock') }, guests })); // JSON is YAML
   const daemon = lab.spawn(lab.host, [process.execPath, path.join(DIST, 'cli/main.js'), 'run', '--config', config]);
   let said = '';

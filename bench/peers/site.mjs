@@ -28,11 +28,11 @@ export class Site {
   /** Sets everything up; resolves when the server answers to the outside. */
   async start() {
     const { lab } = this;
-    const guest = lab.addGuest('guest');
+    this.guest = lab.addGuest('guest');
     lab.run(lab.host, ['ip', 'route', 'add', 'default', 'via', OUTSIDE_ADDRESS]);
     // Short connections leave their ports in TIME_WAIT for a minute.
     lab.run(lab.outside, ['sh', '-c', 'echo 10000 65000 > /proc/sys/net/ipv4/ip_local_port_range']);
-    const { pids, at } = await CONTENDERS[this.name].set(lab, guest);
+    const { pids, at } = await CONTENDERS[this.name].set(lab, this.guest);
     this.pids = pids;
     this.server = (await startServer(lab, at)).pid;
     for (const deadline = performance.now() + READY_MS; ; await sleep(50)) {
