@@ -1,7 +1,7 @@
 /**
  * Set-up: makes a fresh clone runnable, and does nothing when it already is.
  *
- * Called by    npm's prestart, pretest and prebench, as `node .ci/setup.mjs start|test|bench`. Runs before anything is
+ * Called by    npm's prestart, pretest, prebench and the like, as `node .ci/setup.mjs start|test|guard|bench`. Runs before anything is
  *              installed: Node 20 and npm are all it needs.
  * Steps        Debian packages → npm packages → native addons → TypeScript.
  * Up to date   a step leaves a stamp, a hash of everything it was made from, inside what it made. The stamp is removed
@@ -17,7 +17,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { takeLock } from './setup-lock.mjs';
 
-const MODES = ['start', 'test', 'bench'];
+const MODES = ['start', 'test', 'guard', 'bench'];
 /** What is shown of a failed tool's output: npm names the cause first, compilers last. */
 const HEAD_LINES = 8;
 const TAIL_LINES = 20;
@@ -28,6 +28,9 @@ const TARGET = `${process.platform}-${process.arch}-${process.versions.modules}`
 const BUILD_PACKAGES = { python3: 'python3', make: 'make', 'g++': 'g++', 'libpcap-dev': 'pcap.h' };
 const LIVE_PACKAGES = { iproute2: 'ip', nftables: 'nft', ethtool: 'ethtool' };
 const TEST_PACKAGES = { tcpdump: 'tcpdump', tshark: 'tshark', 'xz-utils': 'xz', curl: 'curl', 'iputils-ping': 'ping' };
+/** For bench:guard, and what bench:peers compares with: without one of these a part is left out, and says so. */
+const GUARD_PACKAGES = { strace: 'strace' };
+const PEER_PACKAGES = { passt: 'pasta', slirp4netns: 'slirp4netns' };
 
 const say = (line) => process.stderr.write(`berth setup: ${line}\n`);
 
@@ -92,7 +95,13 @@ function missingPackages(packages) {
 /** `compiling`: something will be compiled, so the run cannot go on without compiler and headers. */
 async function debianPackages(mode, compiling) {
   if (process.platform !== 'linux') return;
-  const missing = missingPackages({ ...BUILD_PACKAGES, ...LIVE_PACKAGES, ...(mode === 'start' ? {} : TEST_PACKAGES) });
+  const missing = missingPackages({
+    ...BUILD_PACKAGES,
+    ...LIVE_PACKAGES,
+    ...(mode === 'start' ? {} : TEST_PACKAGES),
+    ...(mode === 'guard' || mode === 'bench' ? GUARD_PACKAGES : {}),
+    ...(mode === 'bench' ? PEER_PACKAGES : {}),
+  });
   const wanted = compiling ? missing : missing.filter((name) => !(name in BUILD_PACKAGES));
   if (wanted.length === 0) return;
   const blocked = wanted.some((name) => name in BUILD_PACKAGES);
@@ -107,8 +116,9 @@ async function debianPackages(mode, compiling) {
   const update = await run('apt-get', ['-qq', ...lock, 'update'], env);
   const install = await run('apt-get', ['-qq', ...lock, 'install', '-y', '--no-install-recommends', ...wanted], env);
   if (install.ok) return;
-  if (blocked || mode !== 'start') fail(`apt-get could not install ${wanted.join(' ')}`, update.output + install.output);
-  say(`apt-get could not install ${wanted.join(' ')}: going on, live use will lack them`);
+  const spared = { ...GUARD_PACKAGES, ...PEER_PACKAGES, ...(mode === 'start' ? LIVE_PACKAGES : {}) };
+  if (blocked || !wanted.every((name) => name in spared)) fail(`apt-get could not install ${wanted.join(' ')}`, update.output + install.output);
+  say(`apt-get could not install ${wanted.join(' ')}: going on, what needs them will lack them`);
 }
 
 // ---- What the other steps are made from
@@ -203,7 +213,9 @@ const typescriptStep = {
 
 function stepsFor(mode) {
   const addons = [addonStep('native-bindings', 'the native addon')];
-  if (mode === 'bench') addons.push(addonStep('bench/support/reference', "the bench's reference addon"));
+  if (mode === 'guard' || mode === 'bench') {
+    addons.push(addonStep('bench/support/reference', "the bench's reference addon"), addonStep('bench/support/load', "the bench's load program"));
+  }
   const present = addons.filter((step) => fs.existsSync(path.resolve(step.stamp, '../../binding.gyp')));
   if (process.platform !== 'linux' && present.length > 0) say('the native addon is for Linux only: skipped');
   return [npmStep, ...(process.platform === 'linux' ? present : []), typescriptStep];

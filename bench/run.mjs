@@ -4,11 +4,11 @@
  * One process a variant (support/one-case.mjs), one after the other. A line each: what was measured, the goal, whether it
  * was met. Exit code 1 when a goal was missed or a case failed.
  */
-import { execFileSync, fork } from 'node:child_process';
+import { fork } from 'node:child_process';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { about, aboutLine } from './support/about.mjs';
 import { ROOT } from './support/dist.mjs';
 
 const CASES = fs.readdirSync(path.join(import.meta.dirname, 'cases')).map((file) => path.basename(file, '.mjs')).sort();
@@ -21,14 +21,14 @@ if (values.help || unknown !== undefined) {
   process.exit(unknown === undefined ? 0 : 2);
 }
 
-const about = { commit: commit(), node: process.version, cpu: `${os.cpus().length} × ${os.cpus()[0]?.model ?? 'unknown'}`, kernel: os.release(), load: os.loadavg()[0] };
-console.log(`berth ${about.commit}, Node ${about.node}, ${about.cpu}, Linux ${about.kernel}, load ${about.load.toFixed(1)}\n`);
+const info = about();
+console.log(`${aboutLine(info)}\n`);
 
 const results = [];
 for (const name of CASES) {
   const asked = positionals.filter((position) => position.split(':')[0] === name);
   if (positionals.length > 0 && asked.length === 0) continue;
-  const { variants } = await import(`./cases/${name}.mjs`);
+  const { variants, chart } = await import(`./cases/${name}.mjs`);
   const wanted = asked.filter((position) => position.includes(':')).map((position) => position.slice(name.length + 1));
   for (const variant of variants) {
     if (wanted.length > 0 && !wanted.includes(variant)) continue;
@@ -38,10 +38,11 @@ for (const name of CASES) {
       print(result);
     }
   }
+  if (chart !== undefined) console.log(`      ${path.relative(ROOT, await chart(results))}`);
 }
 if (values.json !== undefined) {
   fs.mkdirSync(path.dirname(path.resolve(values.json)), { recursive: true });
-  fs.writeFileSync(values.json, `${JSON.stringify({ ...about, results }, null, 2)}\n`);
+  fs.writeFileSync(values.json, `${JSON.stringify({ ...info, results }, null, 2)}\n`);
 }
 const missed = results.filter((result) => result.met === false).length;
 console.log(missed === 0 ? '\nall goals met' : `\n${missed} of ${results.filter((result) => result.met !== undefined).length} goals missed`);
@@ -69,13 +70,4 @@ function print({ what, value, unit, goal, atMost, detail, rounds, met, skipped, 
   const wanted = goal === undefined || skipped !== undefined || failed !== undefined ? '' : `goal ${atMost === true ? '≤' : '≥'} ${goal}`;
   const more = [detail, rounds === undefined ? undefined : `${rounds} rounds`].filter((part) => part !== undefined).join('; ');
   console.log(`${verdict}  ${what.padEnd(66)} ${measured.padStart(9)}  ${wanted.padEnd(11)} ${more}`);
-}
-
-function commit() {
-  try {
-    const git = (...args) => execFileSync('git', ['-C', ROOT, ...args], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-    return git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--untracked-files=no') === '' ? '' : ' and changes');
-  } catch {
-    return 'unknown commit';
-  }
 }

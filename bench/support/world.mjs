@@ -2,7 +2,7 @@
  * What the steering cases run on: a steering table with N endpoints, and a pool of 64-byte frames for them.
  *
  * Endpoints    N/65536 addresses (at least one) with as many TCP as UDP ports each; of each 64 endpoints one is
- *              quarantined, two are leased and not in use, the rest in use by one of 64 links.
+ *              quarantined, two are leased and not in use, the rest in use by one of 64 links (or as many as asked for).
  * Frames       64 bytes each, TCP and UDP alike, endpoints drawn evenly: 90 % hit one in use; of 100 frames 4 are not leased,
  *              3 not in use, 1 quarantined, 1 for an address that is not ours, 1 an ARP request, IPv6 or echo request.
  * Layouts      ring: a slot each 2 KiB, the IP header 16-byte aligned, as in a packet ring. dense: 80 bytes apart, as in a
@@ -12,7 +12,7 @@ import { load } from './dist.mjs';
 import { Random } from './random.mjs';
 
 export const FRAME_BYTES = 64;
-const LINKS = 64;
+export const LINKS = 64;
 const FIRST_PORT = 1024;
 /** 10.77.0.0: neighbours of each other, as an operator's addresses are. */
 const FIRST_ADDRESS = 0x0a4d0000;
@@ -39,18 +39,25 @@ function stateAt(n) {
   return place === 0 ? QUARANTINED : place <= 2 ? LEASED : IN_USE;
 }
 
+/** One of the endpoints in this state, drawn evenly: [address, protocol bit, port]. */
+export function drawEndpoint(random, endpoints, state = IN_USE) {
+  for (;;) {
+    const n = random.below(endpoints);
+    if (stateAt(n) === state) return endpointAt(n, endpoints);
+  }
+}
+
 /** A table writer with `endpoints` leased, and used, as above. */
-export async function makeTable(endpoints) {
+export async function makeTable(endpoints, links = LINKS) {
   const { TableWriter } = await load('steering/table-writer');
   const writer = new TableWriter({ endpoints, addresses: Math.ceil(endpoints / 65536) });
   for (let n = 0; n < endpoints; n++) {
     const [address, proto, port] = endpointAt(n, endpoints);
-    writer.lease(address, proto, port, Math.imul(n, 0x85ebca6b) >>> 26, false);
+    writer.lease(address, proto, port, Math.floor(((Math.imul(n, 0x85ebca6b) >>> 0) / 2 ** 32) * links), false);
     const state = stateAt(n);
     if (state === IN_USE) writer.use(address, proto, port);
     if (state === QUARANTINED) writer.quarantine(address, proto, port);
   }
-  if (LINKS !== 64) throw new Error('the shift above gives 64 links');
   return writer;
 }
 
@@ -61,12 +68,7 @@ export async function makeFrames(endpoints, count, layout) {
   const bytes = new Uint8Array(count * pitch + FRAME_BYTES);
   const slots = new FrameSlots(count);
   const random = new Random();
-  const draw = (state) => {
-    for (;;) {
-      const n = random.below(endpoints);
-      if (stateAt(n) === state) return endpointAt(n, endpoints);
-    }
-  };
+  const draw = (state) => drawEndpoint(random, endpoints, state);
   for (let i = 0; i < count; i++) {
     const at = i * pitch + first;
     slots.offset[i] = at;

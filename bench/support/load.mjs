@@ -1,0 +1,31 @@
+/**
+ * The load program (support/load, C): its server in one namespace, a client in another.
+ */
+import { once } from 'node:events';
+import path from 'node:path';
+
+const PROGRAM = path.join(import.meta.dirname, 'load/build/Release/load');
+/** The server's ports are FIRST_PORT … LAST_PORT (load.h). Eight, so that a mask can name them. */
+export const FIRST_PORT = 7000;
+export const LAST_PORT = 7007;
+
+/** Starts the server; resolves to its process when it listens. */
+export async function startServer(lab, namespace) {
+  const child = lab.spawn(namespace, [PROGRAM, 'serve', String(FIRST_PORT)]);
+  const [said] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]);
+  if (!String(said).startsWith('ready')) throw new Error(`the load server does not start: ${said}`);
+  return child;
+}
+
+/** Runs a client to its end and returns what it prints; throws what it complains of. */
+export function runLoad(lab, namespace, command, address, ...numbers) {
+  let output;
+  try {
+    output = lab.run(namespace, [PROGRAM, command, address, String(FIRST_PORT), ...numbers.map((number) => String(Math.round(number)))]);
+  } catch (error) {
+    output = error.stdout || JSON.stringify({ error: error.message });
+  }
+  const result = JSON.parse(output);
+  if (result.error !== undefined) throw new Error(`${command}: ${result.error}`);
+  return result;
+}
