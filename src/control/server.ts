@@ -3,7 +3,7 @@
  *
  * One session a guest: a new one takes the place of the one before, whose end may not have been seen yet.
  * Grace        a guest whose session ended keeps its indications for a while (D4), then they end; its leases run on.
- * Files        sockets are made with mode 0600 in a folder of mode 0755, and removed at the end.
+ * Files        sockets are made with mode 0600 in a folder of mode 0755, and removed at the end. A VMM's stays.
  */
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -23,6 +23,8 @@ const RETRY_MS = 500;
 interface Agent {
   readonly guest: string;
   readonly path: string;
+  /** Whether the socket is ours; else it is the VMM's. */
+  readonly listens: boolean;
   session: Session | null;
   /** A connection that has not said hello yet. */
   candidate: Session | null;
@@ -48,7 +50,7 @@ export class GuestServer {
   async start(plan: LeasePlan): Promise<void> {
     for (const { name, agent } of plan.guests) {
       if (agent === null) continue;
-      const one: Agent = { guest: name, path: agent.socket, session: null, candidate: null, grace: null };
+      const one: Agent = { guest: name, path: agent.socket, listens: !agent.connect, session: null, candidate: null, grace: null };
       this.agents.push(one);
       if (agent.connect) this.reach(one);
       else await this.listen(one);
@@ -82,7 +84,7 @@ export class GuestServer {
       one.candidate?.end(null);
     }
     for (const server of this.servers) server.close();
-    for (const { path } of this.agents) rmSync(path, { force: true });
+    for (const { path, listens } of this.agents) if (listens) rmSync(path, { force: true });
   }
 
   private async listen(one: Agent): Promise<void> {
