@@ -71,7 +71,7 @@ describe.skipIf(!liveTests('control-channels', 'python3'))('channels and address
     const world = freshControl('vmm', { a: {} });
     const { folder } = world.lab;
     const [hostEnd, guestEnd] = [`${folder}/vmm.sock`, `${folder}/port.sock`];
-    world.setting.guests['a']!.agent = { socket: hostEnd, connect: true };
+    world.setting.guests['a'].agent = { socket: hostEnd, connect: true };
     const first = await world.startDaemon(); // before the VMM is there
     await relay(hostEnd, guestEnd);
     const agent = await world.startAgent('a', guestEnd);
