@@ -3,7 +3,7 @@
  *
  * One session a guest: a new one takes the place of the one before, whose end may not have been seen yet.
  * Grace        a guest whose session ended keeps its indications for a while (D4), then they end; its leases run on.
- * Files        sockets are made with mode 0600 in a folder of mode 0755, and removed at the end.
+ * Files        sockets are made with mode 0600 in a folder of mode 0755, and removed at the end. A VMM's stays.
  */
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
@@ -27,7 +27,7 @@ interface Agent {
   /** A connection that has not said hello yet. */
   candidate: Session | null;
   grace: NodeJS.Timeout | null;
-  /** null: a VMM listens, or will. */
+  /** null: a VMM listens, or will, and the socket is the VMM's. */
   server: Server | null;
   /** The guest has been removed, or the daemon stops. */
   isOver: boolean;

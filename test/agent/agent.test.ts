@@ -224,6 +224,12 @@ describe.runIf(guestTests('agent'))('agent', () => {
     host.notify('changed', { addresses: [{ address: '198.51.100.7', prefix: 25 }], gateway: '198.51.100.1' });
     await agent.says(/the host's network has changed/);
     expect(networkOf(guest)).toMatchObject({ addresses: ['198.51.100.7/25'], mtu: 1400, routes: ['198.51.100.0/25 dev eth0 proto kernel scope link src 198.51.100.7', 'default via 198.51.100.1 dev eth0 onlink'].sort() });
+    // The new addresses are what is kept now: several of them, and also when something else takes one away.
+    host.notify('changed', { addresses: [{ address: '198.51.100.7', prefix: 25 }, { address: '198.51.100.8', prefix: 25 }] });
+    await agent.says(/the host's network has changed: 198\.51\.100\.7\/25, 198\.51\.100\.8\/25 via 198\.51\.100\.1/);
+    guest.run('ip', 'address', 'delete', '198.51.100.8/25', 'dev', 'eth0');
+    await agent.says(/was changed by something else; set right: addresses/);
+    expect(networkOf(guest)).toMatchObject({ addresses: ['198.51.100.7/25', '198.51.100.8/25'], range: '20000\t21023' });
   });
 
   it('ends with one line and code 2 without a host named, and says how', async () => {

@@ -98,6 +98,13 @@ describe('requirements of the lease book', () => {
     expect(seen).toEqual(['free', 'leased', 'in use', 'leased', 'quarantined', 'free']);
   });
 
+  it('D1: an endpoint that is released while in use is in use no more before it is anything else', () => {
+    const book = bookOf(['a']);
+    book.grantPorts('a', tcp('80'), 0);
+    book.use('a', tcp('80'));
+    expect(book.release('a', tcp('80'), 1).changes.map(short)).toEqual(['end-use a tcp 80', 'release a tcp 80', 'quarantine a tcp 80']);
+  });
+
   it('D3: a released endpoint is kept from another guest for the quarantine, and not a moment longer', () => {
     const book = bookOf(['a', 'b'], { pool: ports('1024-1039') });
     book.grantBlock('a', 0);

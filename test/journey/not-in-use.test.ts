@@ -29,7 +29,7 @@ describe.skipIf(!liveTests('not-in-use', 'tcpdump'))('a port leased and not in u
     return { world, daemon, outside, guest, capture };
   }
 
-  it('is silent: a connection runs into its time-out though a server listens in the guest', async () => {
+  it('D2: is silent: a connection runs into its time-out though a server listens in the guest', async () => {
     const { daemon, outside, guest, capture } = await build();
     const { outcome } = await outside.connect(HOST_ADDRESS, UNUSED, { timeoutMs: 1500 });
     expect(outcome).toBe('timeout');
@@ -55,7 +55,7 @@ describe.skipIf(!liveTests('not-in-use', 'tcpdump'))('a port leased and not in u
     expect(ingress.passed['orphan-fragment']).toBeUndefined();
   });
 
-  it('reject: refuses a connection at once, with sequence numbers that the client accepts', async () => {
+  it('D2: reject: refuses a connection at once, with sequence numbers that the client accepts', async () => {
     const { daemon, outside, capture } = await build({ notInUse: 'reject' });
     const { outcome, ms } = await outside.connect(HOST_ADDRESS, UNUSED, { timeoutMs: 3000 });
     expect(outcome).toBe('ECONNREFUSED');

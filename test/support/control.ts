@@ -114,8 +114,8 @@ export class ControlWorld extends World {
   }
 
   /** `berth agent` in the guest; resolves when the host has welcomed it. */
-  async startAgent(name: string): Promise<RunningDaemon> {
-    const agent = new RunningDaemon(this.lab.spawn(this.guest(name), [process.execPath, PROGRAM, 'agent', '--socket', this.socketOf(name), '--interface', 'eth0']));
+  async startAgent(name: string, socket = this.socketOf(name)): Promise<RunningDaemon> {
+    const agent = new RunningDaemon(this.lab.spawn(this.guest(name), [process.execPath, PROGRAM, 'agent', '--socket', socket, '--interface', 'eth0']));
     await agent.says(/^welcomed /);
     return agent;
   }
