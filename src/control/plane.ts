@@ -11,16 +11,17 @@
  *              those that an agent does not state.
  * Not here     who may speak (session.ts), what is granted (leases.ts).
  */
+import { claimAll, claimRanges, claimRun } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
 import { type GuestPlan, leasedElsewhere, type LeasePlan } from './lease-plan.js';
-import type { Change, Ports, ProtoName } from './lease-state.js';
-import { NEVER, NO_PORTS, PROTOS } from './lease-state.js';
+import { type Change, changesOf, NEVER, NO_PORTS, type Ports, portsOf, PROTOS, type ProtoName, usesOf } from './lease-state.js';
 import { type BlockResult, LeaseBook, type Result, type SomePorts } from './leases.js';
 import type { Publisher } from './publisher.js';
+import type { Taken } from './reserve.js';
 import type { Store } from './store.js';
 import { BerthError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
-import { PortSet } from '../wire/port-set.js';
+import { type PortRange, PortSet } from '../wire/port-set.js';
 
 /** Timers of Node take at most 2^31 ms. */
 const LONGEST_TIMER_MS = 2 ** 30;
@@ -38,8 +39,8 @@ export interface PlaneParts {
 
 export class ControlPlane {
   readonly book: LeaseBook;
-  /** Called for leases that have run out, after they have ended. */
-  onEnded: (guest: string, ports: Ports) => void = () => undefined;
+  /** Called for leases that have ended without the guest's word, after they have. */
+  onEnded: (guest: string, ports: Ports, why: string) => void = () => undefined;
   private readonly parts: PlaneParts;
   private tail: Promise<unknown> = Promise.resolve();
   private timer: NodeJS.Timeout | null = null;
@@ -104,6 +105,26 @@ export class ControlPlane {
       leave();
       this.book.setReserved(leasedElsewhere(this.parts.plan));
       this.parts.host.setGranted(this.granted());
+    });
+  }
+
+  /**
+   * All leases on shared addresses are on `added` too, but for those ports that a host process holds there: these leases end.
+   * `move` has the plan, the host and the table follow, and is given what was lost.
+   */
+  followAddresses(added: readonly number[], move: (lost: Ports) => void): Promise<void> {
+    return this.inTurn(async () => {
+      const now = Date.now();
+      const lost = claimAll(this.parts.host, added, portsOf(this.book.snapshot(), () => true));
+      const changes = PROTOS.flatMap((proto) => [...lost[proto].ports()].flatMap((port) => this.book.hostTook(proto, port, now).changes));
+      await this.makeTrue(changes);
+      move(lost);
+      const { publisher, host } = this.parts;
+      const state = this.book.snapshot();
+      for (const proto of PROTOS) for (const run of state[proto]) if (run.until !== NEVER) publisher.apply(changesOf(proto, run), added);
+      for (const guest of this.book.holders) publisher.apply(usesOf(guest, this.book.holding(guest).used), added);
+      host.setGranted(this.granted());
+      this.tellEnded(changes, 'the host itself uses it at its new address');
     });
   }
 
@@ -227,24 +248,10 @@ export class ControlPlane {
   }
 
   /** Reserves the ranges on the host; the first port that a host process holds, or null when all are reserved. */
-  private tryHost(guest: string, ranges: Record<ProtoName, readonly { first: number; last: number }[]>): { proto: ProtoName; port: number; owner: string | null } | null {
-    const { host, log } = this.parts;
-    const done: { proto: ProtoName; ports: PortSet }[] = [];
-    for (const proto of PROTOS) {
-      for (const { first, last } of ranges[proto]) {
-        // What is quarantined for this guest is reserved still, and stays so whatever comes of this.
-        const fresh = PortSet.fromRanges([{ first, last }]).subtract(host.reserved(proto, first, last));
-        const taken = host.reserve(proto, first, last);
-        if (taken === null) {
-          done.push({ proto, ports: fresh });
-          continue;
-        }
-        for (const { proto: undone, ports } of done) for (const range of ports.ranges()) host.unreserve(undone, range.first, range.last);
-        log.warn({ guest }, `${proto} port ${taken.port} is used by the host itself${taken.owner === null ? '' : ` (${taken.owner})`}; it is not leased`);
-        return { proto, ...taken };
-      }
-    }
-    return null;
+  private tryHost(guest: string, ranges: Record<ProtoName, readonly PortRange[]>): (Taken & { proto: ProtoName }) | null {
+    const taken = claimRanges(this.parts.host, ranges);
+    if (taken !== null) this.parts.log.warn({ guest }, `${taken.proto} port ${taken.port} is used by the host itself${taken.owner === null ? '' : ` (${taken.owner})`}; it is not leased`);
+    return taken;
   }
 
   /** Commits, then changes the host and the table. What ends is discarded by the table before the host may have it again. */
@@ -270,17 +277,9 @@ export class ControlPlane {
     for (const proto of PROTOS) {
       for (const run of this.book.snapshot()[proto]) {
         if (run.until === NEVER) continue;
-        const { guest, first, last, since, until } = run;
-        for (let from = first; from <= last; ) {
-          const taken = host.reserve(proto, from, last);
-          if (taken === null) break;
-          // A host process came in between: the port is its now, and the guest finds it missing in its welcome.
-          lost.push(...this.book.hostTook(proto, taken.port, now).changes);
-          if (taken.port > from) host.reserve(proto, from, taken.port - 1);
-          from = taken.port + 1;
-        }
-        publisher.apply([{ type: 'lease', guest, proto, first, last, since, until, block: 0 }]);
-        if (run.state !== 'leased') publisher.apply([{ type: 'quarantine', guest, proto, first, last, since, until }]);
+        // What a host process took in between is its now, and the guest finds it missing in its welcome.
+        for (const port of claimRun(host, proto, run)) lost.push(...this.book.hostTook(proto, port, now).changes);
+        publisher.apply(changesOf(proto, run));
       }
     }
     host.setGranted(this.granted());
@@ -289,13 +288,11 @@ export class ControlPlane {
 
   /** Every port that is leased or quarantined, but for those of the configuration. */
   private granted(): Ports {
-    const { tcp, udp } = this.book.snapshot();
-    const ranges = (runs: typeof tcp): PortSet => PortSet.fromRanges(runs.filter(({ until }) => until !== NEVER));
-    return { tcp: ranges(tcp), udp: ranges(udp) };
+    return portsOf(this.book.snapshot(), ({ until }) => until !== NEVER);
   }
 
   /** Leases that ended without the guest's own word. */
-  private tellEnded(changes: readonly Change[]): void {
+  private tellEnded(changes: readonly Change[], why: string): void {
     const ended = new Map<string, { tcp: PortSet; udp: PortSet }>();
     for (const change of changes) {
       if (change.type !== 'release') continue;
@@ -303,7 +300,7 @@ export class ControlPlane {
       ports[change.proto] = ports[change.proto].union(PortSet.fromRanges([change]));
       ended.set(change.guest, ports);
     }
-    for (const [guest, ports] of ended) this.onEnded(guest, ports);
+    for (const [guest, ports] of ended) this.onEnded(guest, ports, why);
   }
 
   private watchDeadline(): void {
@@ -314,7 +311,7 @@ export class ControlPlane {
     this.timer = setTimeout(() => {
       void this.perform((now) => this.book.expire(now)).then(
         ({ changes }) => {
-          this.tellEnded(changes);
+          this.tellEnded(changes, 'the lease has run out');
           this.watchDeadline();
         },
         () => {
