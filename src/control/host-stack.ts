@@ -69,7 +69,7 @@ export class HostStack {
     this.reservation = new Reservation(plan, refused);
     this.plan = plan;
     this.remember({ tables: [...new Set([...this.state.tables, nicTable(this.state.nic)])] });
-    this.sync();
+    this.followPlan();
   }
 
   /** Binds ports first … last on every shared address; the first that a host process holds, with nothing kept, or null. */
@@ -106,18 +106,14 @@ export class HostStack {
     for (const guest of this.plan?.guests ?? []) if (!guest.onShared && guest.addresses.includes(address)) this.reserveGuest(guest);
   }
 
-  /** The plan has other guests, or other addresses. */
-  followPlan(): void {
-    this.sync();
-  }
-
   /** Keeps the host silent for exactly these ports besides the plan's, and its automatic choice off them. */
   setGranted(granted: Ports): void {
     this.granted = granted;
-    this.sync();
+    this.followPlan();
   }
 
-  private sync(): void {
+  /** The plan has other guests, or other addresses. */
+  followPlan(): void {
     if (this.plan === null) return;
     const { operator, all } = reservedBeside(this.file, this.state);
     const added = leasedPorts(this.plan).union(this.granted.tcp).union(this.granted.udp).subtract(operator);

@@ -131,3 +131,14 @@ export function usesOf(guest: string, used: Ports): Change[] {
 export function portsOf({ tcp, udp }: BookState, wanted: (run: Run) => boolean): Ports {
   return { tcp: PortSet.fromRanges(tcp.filter(wanted)), udp: PortSet.fromRanges(udp.filter(wanted)) };
 }
+
+/** What each guest has lost by the changes. */
+export function endedBy(changes: readonly Change[]): Map<string, Ports> {
+  const ended = new Map<string, Ports>();
+  for (const change of changes) {
+    if (change.type !== 'release') continue;
+    const ports = ended.get(change.guest) ?? NO_PORTS;
+    ended.set(change.guest, { ...ports, [change.proto]: ports[change.proto].union(PortSet.fromRanges([change])) });
+  }
+  return ended;
+}

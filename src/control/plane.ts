@@ -14,14 +14,14 @@
 import { claimAll, claimRanges, claimRun } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
 import { type GuestPlan, leasedElsewhere, type LeasePlan } from './lease-plan.js';
-import { type Change, changesOf, NEVER, NO_PORTS, type Ports, portsOf, PROTOS, type ProtoName, usesOf } from './lease-state.js';
+import { type Change, changesOf, endedBy, NEVER, NO_PORTS, type Ports, portsOf, PROTOS, type ProtoName, usesOf } from './lease-state.js';
 import { type BlockResult, LeaseBook, type Result, type SomePorts } from './leases.js';
 import type { Publisher } from './publisher.js';
 import type { Taken } from './reserve.js';
 import type { Store } from './store.js';
 import { BerthError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
-import { type PortRange, PortSet } from '../wire/port-set.js';
+import type { PortRange } from '../wire/port-set.js';
 
 /** Timers of Node take at most 2^31 ms. */
 const LONGEST_TIMER_MS = 2 ** 30;
@@ -291,16 +291,8 @@ export class ControlPlane {
     return portsOf(this.book.snapshot(), ({ until }) => until !== NEVER);
   }
 
-  /** Leases that ended without the guest's own word. */
   private tellEnded(changes: readonly Change[], why: string): void {
-    const ended = new Map<string, { tcp: PortSet; udp: PortSet }>();
-    for (const change of changes) {
-      if (change.type !== 'release') continue;
-      const ports = ended.get(change.guest) ?? { ...NO_PORTS };
-      ports[change.proto] = ports[change.proto].union(PortSet.fromRanges([change]));
-      ended.set(change.guest, ports);
-    }
-    for (const [guest, ports] of ended) this.onEnded(guest, ports, why);
+    for (const [guest, ports] of endedBy(changes)) this.onEnded(guest, ports, why);
   }
 
   private watchDeadline(): void {

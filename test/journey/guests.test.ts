@@ -168,6 +168,27 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     expect((await daemon.stop()).code).toBe(0);
   });
 
+  it('a VM: its tap is served while it is a guest, and given back as it was found', { timeout: 40_000 }, async () => {
+    const { world, add, remove } = build('vm', '0s', { web: {} });
+    const { lab } = world;
+    lab.run(lab.host, ['ip', 'tuntap', 'add', 'dev', 'tap-vm', 'mode', 'tap', 'vnet_hdr']);
+    world.addGuest('vm');
+    await world.startDaemon();
+    await world.startVm('tap-vm', 'vm');
+    const [outside, vm] = [world.peer(lab.outside), world.enter('vm')];
+    await vm.http(7000, 'vm');
+    const tap = (): string[] => [lab.run(lab.host, ['cat', '/proc/sys/net/ipv6/conf/tap-vm/disable_ipv6']).trim(), String(world.link(lab.host, 'tap-vm')!.flags.includes('UP'))];
+    const before = [world.hostState(), tap()];
+    for (const name of ['first', 'second']) {
+      await add(name, { link: { tap: 'tap-vm' }, lease: { tcp: '7000' }, use: 'all' });
+      await until(() => world.link(lab.host, 'tap-vm')!.flags.includes('LOWER_UP'), 3000, () => 'the link to be up');
+      expect(await outside.get(HOST_ADDRESS, 7000)).toMatch(/^vm /);
+      expect(world.hostState().ruleset).toContain('berth-tap-tap-vm');
+      await remove(name);
+      expect([world.hostState(), tap()]).toEqual(before);
+    }
+  });
+
   it('one that no longer fits at a restart is left out and said to be; the daemon goes on', { timeout: 40_000 }, async () => {
     const { world, add, remove, ask } = build('misfits', '0s', { web: {} });
     const first = await world.startDaemon();

@@ -165,6 +165,20 @@ describe('a dedicated address', () => {
   });
 });
 
+it('an address that is left has no endpoint any more, in every buffer that a reader may be in; others keep theirs', () => {
+  const writer = new TableWriter({ endpoints: 4 });
+  const old = new SteeringTable(writer.buffer);
+  writer.addReader(1);
+  for (const address of [A, B]) for (let port = 1; port <= 40; port++) writer.lease(address, 0, port, 3, true);
+  writer.leaseWhole(A, 4, true);
+  imply(new SteeringTable(writer.buffer), A, 0, 7);
+  writer.releaseAddress(A);
+  for (const table of [old, new SteeringTable(writer.buffer)]) expect([1, 7, 40, 99].map((port) => table.value(A, 0, port))).toEqual([0, 0, 0, 0]);
+  expect(new SteeringTable(writer.buffer).value(B, 0, 7)).toBe(value(3, STATE_LEASED | MAY_IMPLY));
+  expect(writer.endpoints).toBe(40);
+  writer.releaseAddress(0x01020304);
+});
+
 describe('size', () => {
   it('holds 65,536 endpoints in 1 MiB and a header, without a rebuild', () => {
     let published = 0;
