@@ -142,7 +142,16 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     expect((await ask<LeaseLine[]>('/leases')).filter(({ guest }) => guest === 'x')).toMatchObject([{ addresses: ['192.0.2.20'], proto: 'any', state: 'quarantined', source: 'run time' }]);
     expect((await ask<Explanation>('/explain', { port: '80', proto: 'tcp' })).places[1]).toMatchObject({ address: '192.0.2.20', state: 'quarantined', guest: 'x', verdict: 'discard' });
     expect(await refused('y', { link, lease: { address: '192.0.2.20', tcp: '80' } })).toMatch(/^ERR_PORT_TAKEN: guest y: what it leases on 192\.0\.2\.20 is quarantined after guest x until /);
+    // D3: the same guest may have it at once; what it leaves out stays in quarantine.
+    const stateOf = async (port: string): Promise<string> => {
+      const { state, guest } = (await ask<Explanation>('/explain', { port, proto: 'tcp' })).places[1];
+      return `${state} ${guest}`;
+    };
+    await add('x', { link, lease: { address: '192.0.2.20', tcp: '80' }, use: 'all' });
+    expect([await stateOf('80'), await stateOf('81')]).toEqual(['in use x', 'quarantined x']);
+    await remove('x');
     await add('x', { link, lease: { address: '192.0.2.20' }, use: 'all' });
+    expect([await stateOf('80'), await stateOf('81')]).toEqual(['in use x', 'in use x']);
   });
 
   it('fifty guests come and go and leave nothing behind', { timeout: 90_000 }, async () => {
