@@ -13,6 +13,7 @@ import { GuestLinks } from './control/guest-links.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
 import { HostStack } from './control/host-stack.js';
 import { LivePlan } from './control/live-plan.js';
+import { Network } from './control/network.js';
 import { type OnTable, Publisher } from './control/publisher.js';
 import { resolveLeases } from './control/static-leases.js';
 import { Counters, type CounterSnapshot } from './dataplane/counters.js';
@@ -99,7 +100,8 @@ export class Daemon {
 
     const host = new HostStack(nic.name, nic.mac, log);
     this.undo.push(() => host.restore());
-    const guests = new Guests({ config, plan, nic, host, log });
+    const network = new Network({ nic, listed: config.addresses !== null, plan, log });
+    const guests = new Guests({ config, plan, nic, host, network, log });
     guests.restore();
     host.apply(plan, (guest, error) => guests.leaveOut(guest, error));
     this.removeUnwantedTaps(host);
@@ -141,6 +143,11 @@ export class Daemon {
     this.undo.push(() => guests.close());
     await guests.start({ publisher, links });
     await this.startAdmin(publisher, links, guests);
+    network.watch(
+      (shared) => guests.follow(shared),
+      () => guests.control?.server.changed(network.facts),
+    );
+    this.undo.push(() => network.close());
 
     this.every(HOUSEKEEPING_MS, () => {
       this.counters.addKernelDrops(takeDrops());

@@ -176,6 +176,11 @@ export class GuestNetwork {
     const extra = link.addresses.filter((one) => !wanted.includes(one));
     for (const one of missing) this.ip('address', 'add', one, 'dev', this.name);
     for (const one of extra) this.ip('address', 'delete', one, 'dev', this.name);
+    // With the first of a network the kernel takes its others (promote_secondaries): some of the new ones may have gone too.
+    if (extra.length > 0) {
+      const { addresses } = readLink(this.name);
+      for (const one of wanted.filter((each) => !addresses.includes(each))) this.ip('address', 'add', one, 'dev', this.name);
+    }
     return missing.length + extra.length > 0 ? ['addresses'] : [];
   }
 

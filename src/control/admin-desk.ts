@@ -2,13 +2,14 @@
  * Admin desk: finds out what the operator asks, and has done what the operator wants done.
  *
  * Truth        whether an endpoint is in use is read from the steering table, where also the data plane writes (D7); who
- *              has it since and until when is the lease book's. A daemon without agents has no book: the leases are those
- *              of its plan then, and there is nothing to grant, revoke or renew.
+ *              has it since and until when is the lease book's. A daemon that has needed none has no book: the leases are
+ *              those of its plan then, and there is nothing to grant, revoke or renew.
  * Refused      as errors with a status of HTTP; a grant obeys the guest's policy as if its agent had asked.
  * Told         the agent, at once, of a grant and of a revocation.
  */
 import type { BlockLine, Explanation, GuestRemoval, GuestStatus, Health, LeaseAnswer, LeaseLine, Place, PortTexts, Status } from './admin-api.js';
 import type { Control } from './control.js';
+import { find, inUse, nameOf, PROTO_NUMBERS, sourceOf, stateOf } from './desk-facts.js';
 import { explainHost, explainPlace } from './explain.js';
 import type { GuestLinks } from './guest-links.js';
 import type { Guests } from './guests.js';
@@ -19,7 +20,7 @@ import { NEVER, NO_PORTS, type Ports, PROTOS, type ProtoName } from './lease-sta
 import type { Publisher } from './publisher.js';
 import { BerthError } from '../base/errors.js';
 import type { Interface } from '../io/interfaces.js';
-import { IMPLICIT, LINK_SHIFT, MAY_IMPLY, PROTO_TCP, PROTO_UDP, STATE_IN_USE, STATE_LEASED, STATE_MASK, STATE_QUARANTINED } from '../steering/table-layout.js';
+import { IMPLICIT, LINK_SHIFT, MAY_IMPLY } from '../steering/table-layout.js';
 import { SteeringTable } from '../steering/table.js';
 import { formatIpv4 } from '../wire/address.js';
 import { PortSet } from '../wire/port-set.js';
@@ -48,7 +49,6 @@ export class Refused extends BerthError {
   }
 }
 
-const PROTO_NUMBERS = { tcp: PROTO_TCP, udp: PROTO_UDP } as const;
 const BAD_SETTINGS = new Set(['ERR_CONFIG_VALUE', 'ERR_CONFIG_UNKNOWN_KEY', 'ERR_USE_NOT_LEASED', 'ERR_GUEST_MAC']);
 const REASON = 'taken back by the operator';
 
@@ -260,38 +260,6 @@ function refuse(error: unknown): never {
   if (!(error instanceof BerthError)) throw error;
   const { code, message } = error;
   throw new Refused(code === 'ERR_UNKNOWN_GUEST' ? 404 : BAD_SETTINGS.has(code) ? 400 : 409, code, message);
-}
-
-function find(plan: LeasePlan, name: string | null): GuestPlan | undefined {
-  return plan.guests.find((guest) => guest.name === name);
-}
-
-/** Where leases come from that were not granted. */
-function sourceOf(guest: GuestPlan | undefined): 'configuration' | 'run time' {
-  return guest?.atRunTime === true ? 'run time' : 'configuration';
-}
-
-function nameOf(plan: LeasePlan, link: number): string | null {
-  return plan.guests.find(({ index }) => index === link)?.name ?? null;
-}
-
-function stateOf(value: number): Place['state'] {
-  const state = value & STATE_MASK;
-  if (state === STATE_IN_USE) return 'in use';
-  if (state === STATE_QUARANTINED) return 'quarantined';
-  return state === STATE_LEASED ? 'leased' : 'free';
-}
-
-/** Those of the ports that the guest uses on the address; a step a port. */
-function inUse(table: SteeringTable, address: number, proto: ProtoName, ports: PortSet, guest: number): PortSet {
-  const used: { first: number; last: number }[] = [];
-  for (const { first, last } of ports.ranges()) {
-    for (let port = first; port <= last; port++) {
-      const value = table.value(address, PROTO_NUMBERS[proto], port);
-      if ((value & STATE_MASK) === STATE_IN_USE && value >>> LINK_SHIFT === guest) used.push({ first: port, last: port });
-    }
-  }
-  return PortSet.fromRanges(used);
 }
 
 function refused(refusal: Refusal | null): Refused {

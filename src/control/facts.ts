@@ -1,7 +1,7 @@
 /** What a guest that shares the host's network must know of it: addresses, gateway, MTU, MAC, name servers. */
 import { readFileSync } from 'node:fs';
 import type { NetworkFacts } from './session.js';
-import { defaultGateway, findInterface, type Interface } from '../io/interfaces.js';
+import { defaultGateway, type Interface } from '../io/interfaces.js';
 import { formatIpv4, parseIpv4 } from '../wire/address.js';
 
 const WHOLE_PREFIX = 32;
@@ -18,12 +18,6 @@ export function networkFacts(nic: Interface, shared: readonly number[]): Network
     mac: nic.mac,
     dns: nameServers(),
   };
-}
-
-/** The facts as they are now; null when the NIC is gone. */
-export function readFacts(nic: string, shared: readonly number[] | null): NetworkFacts | null {
-  const found = findInterface(nic);
-  return found === null ? null : networkFacts(found, shared ?? found.addresses);
 }
 
 /** IPv4 name servers of the host that a guest can reach too: none on loopback. */

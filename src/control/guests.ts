@@ -10,16 +10,20 @@
  *              next start.
  * Store        made when it is first needed, and so are lease book and control plane: a guest with an agent, one that is
  *              added or removed. A daemon with static leases alone runs without.
+ *              Its folder is named by the NIC, and its MAC where the addresses are the NIC's own: they may change.
  * Departed     leases on an address of a guest's own are not in the lease book: they are quarantined here, in the table and
  *              on the host, as long as the daemon runs.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { Control } from './control.js';
 import type { GuestLinks } from './guest-links.js';
+import { claimAll } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
-import type { Departed, GuestPlan } from './lease-plan.js';
+import { type Departed, type GuestPlan, leasedOnShared } from './lease-plan.js';
+import { type Ports, PROTOS } from './lease-state.js';
 import type { LivePlan } from './live-plan.js';
+import type { Network } from './network.js';
 import type { Publisher } from './publisher.js';
 import { resolveLeases } from './static-leases.js';
 import { LmdbStore } from './store-lmdb.js';
@@ -34,6 +38,7 @@ export interface GuestsParts {
   plan: LivePlan;
   nic: Interface;
   host: HostStack;
+  network: Network;
   log: Log;
 }
 
@@ -62,7 +67,9 @@ export class Guests {
 
   /** Adds the guests that an earlier daemon was given to the plan, which nobody has used yet. */
   restore(): void {
-    const { plan } = this.parts;
+    const { plan, nic, config } = this.parts;
+    const before = join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
+    if (!existsSync(this.folder) && existsSync(before)) renameSync(before, this.folder); // the name of earlier versions
     if (!existsSync(this.folder)) return;
     for (const [name, setting] of this.openStore().guests()) {
       try {
@@ -141,6 +148,24 @@ export class Guests {
     });
   }
 
+  /** The host's shared addresses are these now: all leases on them follow. */
+  follow(shared: readonly number[]): Promise<void> {
+    return this.inTurn(async ({ publisher }) => {
+      const { plan, host, log } = this.parts;
+      const added = shared.filter((address) => !plan.shared.includes(address));
+      const gone = plan.shared.filter((address) => !shared.includes(address));
+      const move = async (lost: Ports): Promise<void> => {
+        for (const proto of PROTOS) if (!lost[proto].isEmpty) log.warn(`${proto} ${lost[proto].format()} is used by the host itself at its new address; no guest has it any more`);
+        plan.share(shared, lost);
+        await host.followPlan();
+        publisher.followAddresses(gone, added);
+        for (const address of gone) host.leaveAddress(address);
+      };
+      if (this.control !== null) await this.control.plane.followAddresses(added, move);
+      else await move(claimAll(host, added, leasedOnShared(plan)));
+    });
+  }
+
   async close(): Promise<void> {
     await this.tail;
     for (const timer of this.timers.values()) clearTimeout(timer);
@@ -149,8 +174,8 @@ export class Guests {
   }
 
   private get folder(): string {
-    const { config, nic, plan } = this.parts;
-    return join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
+    const { config, nic } = this.parts;
+    return join(config.store.path, `${nic.name}-${config.addresses?.[0] ?? nic.mac.replaceAll(':', '')}`);
   }
 
   private openStore(): LmdbStore {
@@ -160,7 +185,7 @@ export class Guests {
   private async startControl(): Promise<Control> {
     const { planes, parts } = this;
     if (this.control !== null || planes === null) return this.control as Control;
-    return (this.control = await Control.start({ ...parts, publisher: planes.publisher, store: this.openStore() }));
+    return (this.control = await Control.start({ ...parts, facts: () => parts.network.facts, publisher: planes.publisher, store: this.openStore() }));
   }
 
   private inTurn<T>(action: (planes: Planes) => Promise<T>): Promise<T> {

@@ -106,6 +106,17 @@ export class HostStack {
     this.reservation?.unreserveGuest(guest);
   }
 
+  /** Binds the ports on one address, but for those that a host process holds there, which it returns. */
+  claim(address: number, proto: ProtoName, ports: PortSet): Taken[] {
+    return this.reservation?.claim(address, proto, ports) ?? [];
+  }
+
+  /** Lets go of an address that is no longer shared; guests that lease on it by itself are bound anew. */
+  leaveAddress(address: number): void {
+    this.reservation?.leave(address);
+    for (const guest of this.plan?.guests ?? []) if (!guest.onShared && guest.addresses.includes(address)) this.reserveGuest(guest);
+  }
+
   /** Keeps the host silent for exactly these ports besides the plan's; resolves when it is. Its automatic choice soon is off them too. */
   setGranted(granted: Ports): Promise<void> {
     this.granted = granted;

@@ -90,10 +90,18 @@ export function countEntries({ guests }: Pick<LeasePlan, 'guests'>): number {
 
 /** Ports that are leased on single addresses: the lease book, which knows one space for all, must not grant them. */
 export function leasedElsewhere({ guests, departed }: LeasePlan): Ports {
-  const elsewhere = [...guests.filter(({ onShared }) => !onShared), ...departed];
+  return portsOf([...guests.filter(({ onShared }) => !onShared), ...departed]);
+}
+
+/** Ports that are leased on every shared address. */
+export function leasedOnShared({ guests }: LeasePlan): Ports {
+  return portsOf(guests.filter(({ onShared }) => onShared));
+}
+
+function portsOf(guests: readonly GuestPlan[]): Ports {
   return {
-    tcp: elsewhere.reduce((all, { tcp }) => all.union(tcp), PortSet.EMPTY),
-    udp: elsewhere.reduce((all, { udp }) => all.union(udp), PortSet.EMPTY),
+    tcp: guests.reduce((all, { tcp }) => all.union(tcp), PortSet.EMPTY),
+    udp: guests.reduce((all, { udp }) => all.union(udp), PortSet.EMPTY),
   };
 }
 

@@ -116,3 +116,29 @@ export function asRun(change: Change): Run | null {
   const isLease = change.type !== 'quarantine';
   return { first, last, guest, state: isLease ? 'leased' : 'quarantined', since, until, block: isLease ? change.block : 0 };
 }
+
+/** The changes that bring about a run. */
+export function changesOf(proto: ProtoName, { guest, first, last, since, until, state, block }: Run): Change[] {
+  const lease: Change = { type: 'lease', guest, proto, first, last, since, until, block };
+  return state === 'leased' ? [lease] : [lease, { type: 'quarantine', guest, proto, first, last, since, until }];
+}
+
+export function usesOf(guest: string, used: Ports): Change[] {
+  return PROTOS.flatMap((proto) => Array.from(used[proto].ranges(), ({ first, last }): Change => ({ type: 'use', guest, proto, first, last })));
+}
+
+/** The ports of those runs that are wanted. */
+export function portsOf({ tcp, udp }: BookState, wanted: (run: Run) => boolean): Ports {
+  return { tcp: PortSet.fromRanges(tcp.filter(wanted)), udp: PortSet.fromRanges(udp.filter(wanted)) };
+}
+
+/** What each guest has lost by the changes. */
+export function endedBy(changes: readonly Change[]): Map<string, Ports> {
+  const ended = new Map<string, Ports>();
+  for (const change of changes) {
+    if (change.type !== 'release') continue;
+    const ports = ended.get(change.guest) ?? NO_PORTS;
+    ended.set(change.guest, { ...ports, [change.proto]: ports[change.proto].union(PortSet.fromRanges([change])) });
+  }
+  return ended;
+}

@@ -7,6 +7,7 @@
  * Capacity     the engine and its counters are made for so many links at the start.
  */
 import type { Departed, GuestPlan, LeasePlan, PoolPlan } from './lease-plan.js';
+import type { Ports } from './lease-state.js';
 import { BerthError } from '../base/errors.js';
 
 /** Guests that may be added while the daemon runs, besides those of the configuration. */
@@ -46,6 +47,17 @@ export class LivePlan implements LeasePlan {
 
   freeSlot(index: number): void {
     this.free.push(index);
+  }
+
+  /** Leases on the shared addresses are on these now, but for `lost`. */
+  share(shared: readonly number[], lost: Ports): void {
+    this.shared = shared;
+    this.guests = this.guests.map((guest) => {
+      if (!guest.onShared) return guest;
+      const { tcp, udp, useTcp, useUdp } = guest;
+      return { ...guest, addresses: shared, tcp: tcp.subtract(lost.tcp), udp: udp.subtract(lost.udp), useTcp: useTcp.subtract(lost.tcp), useUdp: useUdp.subtract(lost.udp) };
+    });
+    this.setAddresses();
   }
 
   add(guest: GuestPlan): void {

@@ -11,16 +11,17 @@
  *              those that an agent does not state.
  * Not here     who may speak (session.ts), what is granted (leases.ts).
  */
+import { claimAll, claimRanges, claimRun } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
 import { type GuestPlan, leasedElsewhere, type LeasePlan } from './lease-plan.js';
-import type { Change, Ports, ProtoName } from './lease-state.js';
-import { NEVER, NO_PORTS, PROTOS } from './lease-state.js';
+import { type Change, changesOf, endedBy, NEVER, NO_PORTS, type Ports, portsOf, PROTOS, type ProtoName, usesOf } from './lease-state.js';
 import { type BlockResult, LeaseBook, type Result, type SomePorts } from './leases.js';
 import type { Publisher } from './publisher.js';
+import type { Taken } from './reserve.js';
 import type { Store } from './store.js';
 import { BerthError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
-import { PortSet } from '../wire/port-set.js';
+import type { PortRange } from '../wire/port-set.js';
 
 /** Timers of Node take at most 2^31 ms. */
 const LONGEST_TIMER_MS = 2 ** 30;
@@ -107,6 +108,25 @@ export class ControlPlane {
       leave();
       this.book.setReserved(leasedElsewhere(this.parts.plan));
       await this.parts.host.setGranted(this.granted());
+    });
+  }
+
+  /**
+   * All leases on shared addresses are on `added` too, but for those ports that a host process holds there: these leases end.
+   * `move` has the plan, the host and the table follow, and is given what was lost.
+   */
+  followAddresses(added: readonly number[], move: (lost: Ports) => Promise<void>): Promise<void> {
+    return this.inTurn(async () => {
+      const now = Date.now();
+      const lost = claimAll(this.parts.host, added, portsOf(this.book.snapshot(), () => true));
+      const changes = PROTOS.flatMap((proto) => [...lost[proto].ports()].flatMap((port) => this.book.hostTook(proto, port, now).changes));
+      await this.makeTrue(changes, 'the host itself uses it at its new address');
+      await move(lost);
+      const { publisher, host } = this.parts;
+      const state = this.book.snapshot();
+      for (const proto of PROTOS) for (const run of state[proto]) if (run.until !== NEVER) publisher.apply(changesOf(proto, run), added);
+      for (const guest of this.book.holders) publisher.apply(usesOf(guest, this.book.holding(guest).used), added);
+      await host.setGranted(this.granted());
     });
   }
 
@@ -251,24 +271,10 @@ export class ControlPlane {
   }
 
   /** Reserves the ranges on the host; the first port that a host process holds, or null when all are reserved. */
-  private tryHost(guest: string, ranges: Record<ProtoName, readonly { first: number; last: number }[]>): { proto: ProtoName; port: number; owner: string | null } | null {
-    const { host, log } = this.parts;
-    const done: { proto: ProtoName; ports: PortSet }[] = [];
-    for (const proto of PROTOS) {
-      for (const { first, last } of ranges[proto]) {
-        // What is quarantined for this guest is reserved still, and stays so whatever comes of this.
-        const fresh = PortSet.fromRanges([{ first, last }]).subtract(host.reserved(proto, first, last));
-        const taken = host.reserve(proto, first, last);
-        if (taken === null) {
-          done.push({ proto, ports: fresh });
-          continue;
-        }
-        for (const { proto: undone, ports } of done) for (const range of ports.ranges()) host.unreserve(undone, range.first, range.last);
-        log.warn({ guest }, `${proto} port ${taken.port} is used by the host itself${taken.owner === null ? '' : ` (${taken.owner})`}; it is not leased`);
-        return { proto, ...taken };
-      }
-    }
-    return null;
+  private tryHost(guest: string, ranges: Record<ProtoName, readonly PortRange[]>): (Taken & { proto: ProtoName }) | null {
+    const taken = claimRanges(this.parts.host, ranges);
+    if (taken !== null) this.parts.log.warn({ guest }, `${taken.proto} port ${taken.port} is used by the host itself${taken.owner === null ? '' : ` (${taken.owner})`}; it is not leased`);
+    return taken;
   }
 
   /**
@@ -298,17 +304,9 @@ export class ControlPlane {
     for (const proto of PROTOS) {
       for (const run of this.book.snapshot()[proto]) {
         if (run.until === NEVER) continue;
-        const { guest, first, last, since, until } = run;
-        for (let from = first; from <= last; ) {
-          const taken = host.reserve(proto, from, last);
-          if (taken === null) break;
-          // A host process came in between: the port is its now, and the guest finds it missing in its welcome.
-          lost.push(...this.book.hostTook(proto, taken.port, now).changes);
-          if (taken.port > from) host.reserve(proto, from, taken.port - 1);
-          from = taken.port + 1;
-        }
-        publisher.apply([{ type: 'lease', guest, proto, first, last, since, until, block: 0 }]);
-        if (run.state !== 'leased') publisher.apply([{ type: 'quarantine', guest, proto, first, last, since, until }]);
+        // What a host process took in between is its now, and the guest finds it missing in its welcome.
+        for (const port of claimRun(host, proto, run)) lost.push(...this.book.hostTook(proto, port, now).changes);
+        publisher.apply(changesOf(proto, run));
       }
     }
     await host.setGranted(this.granted());
@@ -317,20 +315,11 @@ export class ControlPlane {
 
   /** Every port that is leased or quarantined, but for those of the configuration. */
   private granted(): Ports {
-    const { tcp, udp } = this.book.snapshot();
-    const ranges = (runs: typeof tcp): PortSet => PortSet.fromRanges(runs.filter(({ until }) => until !== NEVER));
-    return { tcp: ranges(tcp), udp: ranges(udp) };
+    return portsOf(this.book.snapshot(), ({ until }) => until !== NEVER);
   }
 
   private tellEnded(changes: readonly Change[], reason: string): void {
-    const ended = new Map<string, { tcp: PortSet; udp: PortSet }>();
-    for (const change of changes) {
-      if (change.type !== 'release') continue;
-      const ports = ended.get(change.guest) ?? { ...NO_PORTS };
-      ports[change.proto] = ports[change.proto].union(PortSet.fromRanges([change]));
-      ended.set(change.guest, ports);
-    }
-    for (const [guest, ports] of ended) this.onEnded(guest, ports, reason);
+    for (const [guest, ports] of endedBy(changes)) this.onEnded(guest, ports, reason);
   }
 
   private watchDeadline(): void {

@@ -124,13 +124,26 @@ export class Publisher {
     }
   }
 
+  /** The plan's addresses are others now: what was on those that are gone is on nobody's, what is on all is on the new ones too. */
+  followAddresses(gone: readonly number[], added: readonly number[]): void {
+    for (const address of gone) {
+      this.writer.releaseAddress(address);
+      this.guests[this.writer.addAddress(address) & ADDRESS_INDEX_MASK] = [];
+    }
+    for (const guest of this.plan.guests) {
+      const again = guest.onShared ? added : guest.addresses.filter((address) => gone.includes(address));
+      this.lease({ ...guest, addresses: again }, added);
+    }
+    this.sendGuests();
+  }
+
   /** Follows what the lease book decided, on every shared address; leases of the configuration are there already. */
-  apply(changes: readonly Change[]): void {
+  apply(changes: readonly Change[], addresses = this.plan.shared): void {
     for (const change of changes) {
       if (!('first' in change) || (change.type === 'lease' && change.until === NEVER)) continue;
       const proto: Proto = change.proto === 'udp' ? 1 : 0;
       const guest = this.find(change.guest);
-      for (const address of this.plan.shared) {
+      for (const address of addresses) {
         for (let port = change.first; port <= change.last; port++) this.applyOne(change.type, address, proto, port, guest);
       }
     }
@@ -162,7 +175,7 @@ export class Publisher {
     else if (type === 'end-use') this.writer.endUse(address, proto, port);
   }
 
-  private lease(guest: GuestPlan): void {
+  private lease(guest: GuestPlan, shared = this.plan.shared): void {
     const { index, agent, policy } = guest;
     forEachEntry({ guests: [guest] }, (address, protocol, port, link, inUse) => {
       const proto: Proto = protocol === PROTOCOL_UDP ? 1 : 0;
@@ -172,7 +185,7 @@ export class Publisher {
       else if (inUse) this.writer.use(address, proto, port);
     });
     // Guests with an agent may lease ports later: what is for all who share an address is for them from the start.
-    for (const address of agent === null ? guest.addresses : [...guest.addresses, ...this.plan.shared]) this.share(address, index);
+    for (const address of agent === null ? guest.addresses : [...guest.addresses, ...shared]) this.share(address, index);
   }
 
   private share(address: number, guest: number): void {

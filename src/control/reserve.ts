@@ -91,6 +91,26 @@ export class Reservation {
     for (const address of this.plan.shared) this.close(address, proto, PortSet.fromRanges([{ first, last }]));
   }
 
+  /** Binds the ports on one address, but for those that a host process holds there, which it returns. */
+  claim(address: number, proto: ProtoName, ports: PortSet): Taken[] {
+    this.raiseLimit(ports.size);
+    const found: Taken[] = [];
+    for (let left = ports; ; left = left.subtract(PortSet.parse(found[found.length - 1].port))) {
+      const taken = this.bind(address, proto, this.missing(address, proto, left));
+      if (taken === null) return found;
+      found.push(taken);
+    }
+  }
+
+  /** Lets go of every port of the address. */
+  leave(address: number): void {
+    for (const [key, fd] of this.fds) {
+      if (Math.floor(key / 2 ** 17) !== address) continue;
+      addon().closeFd(fd);
+      this.fds.delete(key);
+    }
+  }
+
   release(): void {
     for (const fd of this.fds.values()) addon().closeFd(fd);
     this.fds.clear();

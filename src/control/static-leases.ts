@@ -53,7 +53,7 @@ function refuseTooMany(key: 'guests' | 'addresses', count: number, most: number,
 
 function sharedAddresses(config: Config, options: ResolveOptions, problems: Problems): number[] {
   if (config.addresses === null) {
-    const own = [...new Set(options.nicAddresses?.filter((address) => notUnicast(address) === null))];
+    const own = unicast(options.nicAddresses ?? []);
     if (own.length > 0 || options.sharedLater === true) return own;
     const reason =
       config.nic === null
@@ -168,6 +168,11 @@ function readAddress(text: string, path: KeyPath, problems: Problems): number | 
   const advice = 'name an address that one host can have';
   problems.add('ERR_CONFIG_VALUE', path, `${wrong} (got ${show(text)}, expected ${expected}); ${advice}`);
   return null;
+}
+
+/** Those that a host can have, each once. */
+export function unicast(addresses: readonly number[]): number[] {
+  return [...new Set(addresses.filter((address) => notUnicast(address) === null))];
 }
 
 /** Why no host can have the address; null when one can (RFC 6890, and 240.0.0.0/4 with the broadcast address). */

@@ -148,6 +148,15 @@ export class TableWriter {
     return freed;
   }
 
+  /** Releases every endpoint of the address, with its wildcard. */
+  releaseAddress(address: number): void {
+    const index = this.table.address(address) & ADDRESS_INDEX_MASK;
+    if (index === 0) return;
+    forEachLive(this.table, (key) => {
+      if (key >>> 17 === index && this.change(key, STATE_FREE)) this.live--;
+    });
+  }
+
   /**
    * Ends implicit uses of `proto` that saw no frame since the last call: call it once an idle time-out.
    * Returns how many ended.

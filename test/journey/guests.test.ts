@@ -142,7 +142,16 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     expect((await ask<LeaseLine[]>('/leases')).filter(({ guest }) => guest === 'x')).toMatchObject([{ addresses: ['192.0.2.20'], proto: 'any', state: 'quarantined', source: 'run time' }]);
     expect((await ask<Explanation>('/explain', { port: '80', proto: 'tcp' })).places[1]).toMatchObject({ address: '192.0.2.20', state: 'quarantined', guest: 'x', verdict: 'discard' });
     expect(await refused('y', { link, lease: { address: '192.0.2.20', tcp: '80' } })).toMatch(/^ERR_PORT_TAKEN: guest y: what it leases on 192\.0\.2\.20 is quarantined after guest x until /);
+    // D3: the same guest may have it at once; what it leaves out stays in quarantine.
+    const stateOf = async (port: string): Promise<string> => {
+      const { state, guest } = (await ask<Explanation>('/explain', { port, proto: 'tcp' })).places[1];
+      return `${state} ${guest}`;
+    };
+    await add('x', { link, lease: { address: '192.0.2.20', tcp: '80' }, use: 'all' });
+    expect([await stateOf('80'), await stateOf('81')]).toEqual(['in use x', 'quarantined x']);
+    await remove('x');
     await add('x', { link, lease: { address: '192.0.2.20' }, use: 'all' });
+    expect([await stateOf('80'), await stateOf('81')]).toEqual(['in use x', 'in use x']);
   });
 
   it('fifty guests come and go and leave nothing behind', { timeout: 90_000 }, async () => {
@@ -166,6 +175,27 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     expect((await ask<Status>('/status')).guests.map(({ name }) => name)).toEqual(['web']);
     expect((await ask<LeaseLine[]>('/leases')).map(({ guest }) => guest)).toEqual(['web']);
     expect((await daemon.stop()).code).toBe(0);
+  });
+
+  it('a VM: its tap is served while it is a guest, and given back as it was found', { timeout: 40_000 }, async () => {
+    const { world, add, remove } = build('vm', '0s', { web: {} });
+    const { lab } = world;
+    lab.run(lab.host, ['ip', 'tuntap', 'add', 'dev', 'tap-vm', 'mode', 'tap', 'vnet_hdr']);
+    world.addGuest('vm');
+    await world.startDaemon();
+    await world.startVm('tap-vm', 'vm');
+    const [outside, vm] = [world.peer(lab.outside), world.enter('vm')];
+    await vm.http(7000, 'vm');
+    const tap = (): string[] => [lab.run(lab.host, ['cat', '/proc/sys/net/ipv6/conf/tap-vm/disable_ipv6']).trim(), String(world.link(lab.host, 'tap-vm')!.flags.includes('UP'))];
+    const before = [world.hostState(), tap()];
+    for (const name of ['first', 'second']) {
+      await add(name, { link: { tap: 'tap-vm' }, lease: { tcp: '7000' }, use: 'all' });
+      await until(() => world.link(lab.host, 'tap-vm')!.flags.includes('LOWER_UP'), 3000, () => 'the link to be up');
+      expect(await outside.get(HOST_ADDRESS, 7000)).toMatch(/^vm /);
+      expect(world.hostState().ruleset).toContain('berth-tap-tap-vm');
+      await remove(name);
+      expect([world.hostState(), tap()]).toEqual(before);
+    }
   });
 
   it('one that no longer fits at a restart is left out and said to be; the daemon goes on', { timeout: 40_000 }, async () => {

@@ -19,7 +19,7 @@ import {
 } from '../../src/steering/table-layout.js';
 import { TableWriter } from '../../src/steering/table-writer.js';
 import { MISS, SteeringTable } from '../../src/steering/table.js';
-import { A, B, value } from '../support/table-entries.js';
+import { A, B, imply, value } from '../support/table-entries.js';
 
 describe('one endpoint', () => {
   it('is free, leased, in use, leased, quarantined, free', () => {
@@ -149,6 +149,20 @@ describe('a dedicated address', () => {
     expect(table.value(A, 1, 9)).toBe(value(2, STATE_LEASED));
     expect(table.value(B, 0, 200)).toBe(STATE_FREE);
   });
+});
+
+it('an address that is left has no endpoint any more, in every buffer that a reader may be in; others keep theirs', () => {
+  const writer = new TableWriter({ endpoints: 4 });
+  const old = new SteeringTable(writer.buffer);
+  writer.addReader(1);
+  for (const address of [A, B]) for (let port = 1; port <= 40; port++) writer.lease(address, 0, port, 3, true);
+  writer.leaseWhole(A, 4, true);
+  imply(new SteeringTable(writer.buffer), A, 0, 7);
+  writer.releaseAddress(A);
+  for (const table of [old, new SteeringTable(writer.buffer)]) expect([1, 7, 40, 99].map((port) => table.value(A, 0, port))).toEqual([0, 0, 0, 0]);
+  expect(new SteeringTable(writer.buffer).value(B, 0, 7)).toBe(value(3, STATE_LEASED | MAY_IMPLY));
+  expect(writer.endpoints).toBe(40);
+  writer.releaseAddress(0x01020304);
 });
 
 describe('size', () => {
