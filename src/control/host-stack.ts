@@ -76,7 +76,7 @@ export class HostStack {
 
   /** Reserves and mutes what the plan leases. Refuses, with nothing changed, a port that the host itself uses. */
   apply(plan: LeasePlan): void {
-    this.reservation = new Reservation(plan);
+    this.reservation = new Reservation(plan, (message) => this.log.warn(message));
     this.plan = plan;
     this.remember({ tables: [...new Set([...this.state.tables, nicTable(this.state.nic)])] });
     this.reservePorts(plan);

@@ -3,6 +3,8 @@
  *
  * Sockets      one bound, silent socket without SO_REUSE* for each leased endpoint: an explicit bind by a host process then
  *              fails with EADDRINUSE, and failing to get one is how the daemon learns that the host uses the port (D5).
+ * Limit        of open files: past it (it can be raised only with CAP_SYS_RESOURCE) a port is bound and let go, so that the host's use is
+ *              still found out, and `warn` is told once that nothing but the reserved list keeps it.
  * Automatic    net.ipv4.ip_local_reserved_ports keeps the kernel's own choice away; what was added is taken out again.
  * Not here     keeping the host's stack silent (mute.ts); whole addresses, which are muted and not reserved.
  */
@@ -17,6 +19,9 @@ import { formatIpv4 } from '../wire/address.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
 
 const RESERVED_PORTS = '/proc/sys/net/ipv4/ip_local_reserved_ports';
+const LIMITS = '/proc/self/limits';
+/** Descriptors left for all else: links, agents, tools. */
+const OTHER_FILES = 1024;
 const EMPTY = PortSet.fromRanges([]);
 
 /** A port that a host process holds; `owner` as ss(8) knows it, null where it cannot be known. */
@@ -29,13 +34,19 @@ export class Reservation {
   /** Descriptors by protocol and port: one an address. */
   private readonly fds = new Map<string, number[]>();
   private readonly shared: readonly number[];
+  private readonly warn: (message: string) => void;
+  /** Sockets that may still be made and kept. */
+  private left: number;
+  private warned = false;
 
   /** Binds every leased endpoint of the plan. ERR_PORT_TAKEN, with nothing kept, for one that a host process has. */
-  constructor(plan: LeasePlan) {
+  constructor(plan: LeasePlan, warn: (message: string) => void) {
     this.shared = plan.shared;
+    this.warn = warn;
     let count = 0;
     for (const guest of plan.guests) count += guest.addresses.length * (guest.tcp.size + guest.udp.size);
     addon().raiseFileLimit(count + 2 * 65_536 * plan.shared.length);
+    this.left = Math.max(0, fileLimit() - OTHER_FILES);
     try {
       for (const guest of plan.guests) {
         for (const proto of PROTOS) {
@@ -76,7 +87,9 @@ export class Reservation {
 
   unreserve(proto: ProtoName, first: number, last: number): void {
     for (let port = first; port <= last; port++) {
-      for (const fd of this.fds.get(`${proto}/${port}`) ?? []) addon().closeFd(fd);
+      const fds = this.fds.get(`${proto}/${port}`) ?? [];
+      for (const fd of fds) addon().closeFd(fd);
+      this.left += fds.length;
       this.fds.delete(`${proto}/${port}`);
     }
   }
@@ -87,11 +100,24 @@ export class Reservation {
   }
 
   private bind(address: number, proto: ProtoName, first: number, last: number): Taken | null {
+    if (last - first + 1 <= this.left) return this.bindAll(address, proto, first, last, true);
+    if (!this.warned) this.warn(`the limit of open files (${fileLimit()}) leaves no sockets to hold more leased ports with: host processes can bind those; raise it (LimitNOFILE=)`);
+    this.warned = true;
+    for (let port = first; port <= last; port++) {
+      const taken = this.bindAll(address, proto, port, port, this.left > 0);
+      if (taken !== null) return taken;
+    }
+    return null;
+  }
+
+  private bindAll(address: number, proto: ProtoName, first: number, last: number, keep: boolean): Taken | null {
     const fds = new Int32Array(last - first + 1);
     const bound = addon().reservePorts(address, proto === 'tcp' ? PROTOCOL_TCP : PROTOCOL_UDP, first, last, fds);
     for (let i = 0; i < bound; i++) {
       const key = `${proto}/${first + i}`;
-      this.fds.set(key, [...(this.fds.get(key) ?? []), fds[i]]);
+      if (keep) this.left--;
+      else addon().closeFd(fds[i]);
+      this.fds.set(key, [...(this.fds.get(key) ?? []), ...(keep ? [fds[i]] : [])]);
     }
     if (bound === fds.length) return null;
     const port = first + bound;
@@ -100,6 +126,12 @@ export class Reservation {
     }
     return { port, owner: ownerOf(proto, port) };
   }
+}
+
+/** Files that this process may have open. */
+function fileLimit(): number {
+  const soft = /^Max open files\s+(\d+)/m.exec(readFileSync(LIMITS, 'utf8'));
+  return soft === null ? Infinity : Number(soft[1]);
 }
 
 function refusal(guest: string, address: number, proto: ProtoName, { port, owner }: Taken): ConfigError {
