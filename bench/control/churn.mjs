@@ -14,6 +14,8 @@ const GUESTS = 64;
 /** 64 blocks of 512 ports, TCP and UDP: 65,536 endpoints. */
 const BLOCK = 512;
 const RATE = 1000;
+/** Grants are given back a while later: those of the end are not in the count. */
+const PACE = 1.1;
 /** Asked for by name, and outside the pool. */
 const NAMED = [30_000, 35_999];
 const file = (name) => path.join(import.meta.dirname, name);
@@ -29,16 +31,17 @@ export async function run({ seconds, guests = GUESTS, rate = RATE }, report) {
     for (const namespace of world.namespaces) world.lab.run(namespace, ['ip', 'link', 'set', 'eth0', 'up']);
     const receiver = world.actor(world.lab.host, ['python3', file('receiver.py'), ...NAMED.map(String), ...world.namespaces]);
     const sockets = world.names.map((_, i) => world.socketOf(i));
-    const churner = world.lab.spawn(world.lab.outside, [process.execPath, file('churner.mjs'), HOST_ADDRESS, String(rate), String(seconds), ...NAMED.map(String), ...sockets]);
+    const churner = world.lab.spawn(world.lab.outside, [process.execPath, file('churner.mjs'), HOST_ADDRESS, String(PACE * rate), String(seconds), ...NAMED.map(String), ...sockets]);
     churner.stderr.on('data', (data) => process.stderr.write(data));
     const ended = await Promise.race([once(createInterface({ input: churner.stdout }), 'line'), once(churner, 'exit').then(() => Promise.reject(new Error('the churner has ended')))]);
     const { failure, changesPerSecond, changes, slowestMs, refused, sent, datagrams } = JSON.parse(ended[0]);
     if (failure !== null) throw new Error(failure);
-    const { wrong, late, stable, examples } = await receiver.ask({ op: 'counts' });
+    const { wrong, late, changing, stable, examples } = await receiver.ask({ op: 'counts' });
     for (const example of examples) console.log(`      ${example}`);
     const lost = sent.reduce((all, count, guest) => all + Math.abs(count - stable[guest]), 0);
     console.log(`      ${changes} changes, the slowest ${slowestMs.toFixed(0)} ms, refused ${JSON.stringify(refused)}; ${datagrams} datagrams, ${stable.reduce((a, b) => a + b, 0)} on ports that did not change`);
-    report({ what: `${guests} guests: changes of leases a second`, value: changesPerSecond, unit: '/s', goal: 0.98 * rate, atLeast: true });
+    report({ what: `${guests} guests: changes of leases a second`, value: changesPerSecond, unit: '/s', goal: rate, atLeast: true });
+    report({ what: 'frames delivered while leases churned', value: changing, unit: 'frames', goal: 100, atLeast: true });
     report({ what: 'frames delivered to a wrong guest', value: wrong, unit: 'frames', goal: 0 });
     report({ what: 'frames delivered after the release was answered', value: late, unit: 'frames', goal: 0 });
     report({ what: 'frames lost on endpoints that did not change', value: lost, unit: 'frames', goal: 0 });

@@ -52,7 +52,10 @@ class Session {
     const port = FIRST + Math.floor(Math.random() * PORTS);
     const at = port - FIRST;
     const named = { udp: String(port) };
-    if (busy.has(port)) return;
+    if (busy.has(port)) {
+      asked--;
+      return;
+    }
     busy.add(port);
     if (await this.change('request', named)) {
       owners[at] = this.guest;
@@ -64,6 +67,8 @@ class Session {
       if (!(await this.change('release', named))) throw new Error(`port ${port} could not be released`);
       owners[at] = this.guest;
       released[at] = 1;
+    } else {
+      asked--; // in quarantine, as it should be
     }
     busy.delete(port);
   }

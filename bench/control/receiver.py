@@ -3,7 +3,7 @@ Every guest's end of the churn, in one process: a packet socket on eth0 in each 
 address and no socket, so what is seen is what was delivered. A datagram carries `guest released serial` (network order, 2, 2, 4
 bytes): whose the endpoint was when it was sent, and whether that guest had given it back already.
 
-    arguments: first and last port of those that change, namespaces     in: one line {"op": "counts"}     out: {"wrong": n, "late": n, "stable": [n, …], "examples": […]}
+    arguments: first and last port of those that change, namespaces     in: one line {"op": "counts"}     out: {"wrong": n, "late": n, "changing": n, "stable": [n, …], "examples": […]}
 """
 import ctypes, json, os, select, socket, struct, sys
 
@@ -21,7 +21,7 @@ for guest, namespace in enumerate(sys.argv[3:]):
     os.close(there)
 
 first_named, last_named = int(sys.argv[1]), int(sys.argv[2])
-wrong, late, stable, examples = 0, 0, [0] * len(sockets), []
+wrong, late, changing, stable, examples = 0, 0, 0, [0] * len(sockets), []
 poll = select.epoll()
 for fd in sockets:
     poll.register(fd, select.EPOLLIN)
@@ -32,7 +32,7 @@ while True:
         if fd == 0:
             if sys.stdin.readline() == '':
                 sys.exit()
-            print(json.dumps({'wrong': wrong, 'late': late, 'stable': stable, 'examples': examples}), flush=True)
+            print(json.dumps({'wrong': wrong, 'late': late, 'changing': changing, 'stable': stable, 'examples': examples}), flush=True)
             continue
         guest, one = sockets[fd]
         for _ in range(64):
@@ -51,5 +51,7 @@ while True:
                 late += 1
             elif not first_named <= port <= last_named:
                 stable[guest] += 1
+            else:
+                changing += 1
             if (owner != guest or released) and len(examples) < 10:
                 examples.append('port %d of guest %d, serial %d, came to guest %d%s' % (port, owner, serial, guest, ', released' if released else ''))
