@@ -76,7 +76,7 @@ export class HostStack {
 
   /** Reserves and mutes what the plan leases. A port that the host itself uses goes to `refused`; if that throws, nothing is changed. */
   apply(plan: LeasePlan, refused: (guest: string, error: unknown) => void): void {
-    this.reservation = new Reservation(plan, refused);
+    this.reservation = new Reservation(plan, refused, (message) => this.log.warn(message));
     this.plan = plan;
     this.remember({ tables: [...new Set([...this.state.tables, nicTable(this.state.nic)])] });
     this.reservePorts(plan);

@@ -89,7 +89,7 @@ export function countEntries({ guests }: Pick<LeasePlan, 'guests'>): number {
 }
 
 /** Ports that are leased on single addresses: the lease book, which knows one space for all, must not grant them. */
-export function leasedElsewhere({ guests, departed }: LeasePlan): Ports {
+export function leasedElsewhere({ guests, departed }: Pick<LeasePlan, 'guests' | 'departed'>): Ports {
   return portsOf([...guests.filter(({ onShared }) => !onShared), ...departed]);
 }
 

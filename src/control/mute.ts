@@ -19,6 +19,7 @@
 import type { LeasePlan } from './lease-plan.js';
 import { NO_PORTS, type Ports, PROTOS } from './lease-state.js';
 import { NftProcess } from './nft-process.js';
+import { Batches } from '../base/batches.js';
 import { runTool } from '../base/command.js';
 import { messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -66,10 +67,8 @@ export class Mute {
   private readonly nft = new NftProcess();
   /** What the kernel has; null when that is not known. */
   private held: Muted | null = null;
-  private wanted: Muted = { whole: new Set(), ports: new Map() };
-  private current: Promise<void> = Promise.resolve();
-  /** The batch after the current one, for all who ask meanwhile. */
-  private next: Promise<void> | null = null;
+  /** Of a batch only the last state counts. */
+  private readonly batches = new Batches<Muted>((states) => this.bring(states[states.length - 1]));
 
   constructor(nic: string, log: Log) {
     this.nic = nic;
@@ -83,25 +82,17 @@ export class Mute {
 
   /** Replaces the table, also one that a killed daemon left, at once. */
   start(muted: Muted): void {
-    this.wanted = muted;
     this.replace(muted);
   }
 
   /** Mutes exactly this. Resolves when the kernel does so, or what was asked for later. ERR_TOOL when it cannot be done. */
   set(muted: Muted): Promise<void> {
-    this.wanted = muted;
-    this.next ??= this.current
-      .catch(() => undefined) // told to those who asked for it
-      .then(() => {
-        this.next = null;
-        return (this.current = this.bring(this.wanted));
-      });
-    return this.next;
+    return this.batches.add(muted);
   }
 
   /** Waits for what is on its way, and ends the process; the table stays. */
   async stop(): Promise<void> {
-    await (this.next ?? this.current).catch(() => undefined);
+    await this.batches.idle();
     await this.nft.close();
   }
 

@@ -1,8 +1,10 @@
 /**
- * Control plane: makes true what the lease book decides. One operation at a time, in the order asked:
+ * Control plane: makes true what the lease book decides.
  *
- *     lease book ─▶ reserve on the host ─▶ commit to the store ─▶ steering table, mute ─▶ answer
+ *     lease book ─▶ reserve on the host ══▶ commit to the store ─▶ mute ─▶ steering table ─▶ unmute ══▶ answers
+ *     └─ at once, in the order asked ─┘     └─ in batches: all that was decided while the last one was made true ─┘
  *
+ * Batches      one commit and one transaction of nft for each operation took 2 ms and more of waiting; a hundred guests wait together.
  * Durable      an answer is given only after its commit. A commit that fails is an answer that fails; what the book had
  *              changed by then is taken from the store again.
  * Host first   a port that a host process holds is found when its socket cannot be bound; it is never leased, and the
@@ -19,9 +21,10 @@ import { type BlockResult, LeaseBook, type Result, type SomePorts } from './leas
 import type { Publisher } from './publisher.js';
 import type { Taken } from './reserve.js';
 import type { Store } from './store.js';
+import { Batches } from '../base/batches.js';
 import { BerthError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
-import type { PortRange } from '../wire/port-set.js';
+import { type PortRange, PortSet } from '../wire/port-set.js';
 
 /** Timers of Node take at most 2^31 ms. */
 const LONGEST_TIMER_MS = 2 ** 30;
@@ -40,12 +43,22 @@ export interface PlaneParts {
   log: Log;
 }
 
+/** What an operation has decided, and what is to follow when it is in the table. */
+interface Decided {
+  readonly changes: readonly Change[];
+  readonly after: (() => void) | (() => Promise<void>) | null;
+  /** Why leases end that do; null: whoever decided it tells. */
+  readonly reason: string | null;
+}
+
 export class ControlPlane {
   readonly book: LeaseBook;
   /** Called for leases that have ended, once they have, unless by plane.release: whoever calls that knows. */
   onEnded: (guest: string, ports: Ports, reason: string) => void = () => undefined;
   private readonly parts: PlaneParts;
-  private tail: Promise<unknown> = Promise.resolve();
+  /** Ports that the host is silent for, besides the plan's. */
+  private muted: Ports = NO_PORTS;
+  private readonly batches = new Batches<Decided>((decided) => this.makeTrue(decided));
   private timer: NodeJS.Timeout | null = null;
   private closed = false;
 
@@ -77,111 +90,111 @@ export class ControlPlane {
 
   /**
    * Takes up a guest with its leases of the configuration; throws, with nothing changed, where somebody has one of them.
-   * `join` makes it known to the plan, the host and the table, once it is in the store.
+   * `join` makes it known to the plan, the host and the table, once it is in the store and before anything else is made true.
    */
-  addGuest(guest: GuestPlan, join: () => Promise<void>): Promise<void> {
-    return this.inTurn(async () => {
-      const now = Date.now();
-      const { host, plan } = this.parts;
-      const isShared = guest.addresses.some((address) => plan.shared.includes(address));
-      const { changes, refusal } = this.book.checkFixed(guest.name, isShared ? guest : NO_PORTS, now);
-      await this.makeTrue(changes);
-      if (refusal !== null) throw new BerthError(refusal.code, `guest ${guest.name}: ${refusal.message}`);
-      host.reserveGuest(guest);
-      try {
+  async addGuest(guest: GuestPlan, join: () => Promise<void>): Promise<void> {
+    const { host, plan } = this.parts;
+    let failure: Error | null = null;
+    let isKnown = false;
+    await this.perform(
+      (now) => {
+        const isShared = guest.addresses.some((address) => plan.shared.includes(address));
+        const { changes, refusal } = this.book.checkFixed(guest.name, isShared ? guest : NO_PORTS, now);
+        if (refusal !== null) failure = new BerthError(refusal.code, `guest ${guest.name}: ${refusal.message}`);
+        else failure = attempt(() => host.reserveGuest(guest));
+        if (failure !== null) return { changes, refusal };
+        isKnown = true;
         this.book.addGuest(guest.name, guest.policy);
-        await this.makeTrue(this.book.setFixed(guest.name, guest.onShared ? { tcp: guest.tcp, udp: guest.udp } : NO_PORTS, now).changes);
-        await join();
-      } catch (error) {
-        await this.makeTrue(this.book.removeGuest(guest.name, now).changes);
-        if (!guest.onShared) host.unreserveGuest(guest);
-        throw error;
-      }
+        const fixed = this.book.setFixed(guest.name, guest.onShared ? { tcp: guest.tcp, udp: guest.udp } : NO_PORTS, now);
+        this.book.setReserved(leasedElsewhere({ guests: [...plan.guests, guest], departed: plan.departed }));
+        return { ...fixed, changes: [...changes, ...fixed.changes] };
+      },
+      async () => {
+        // A failure is this guest's alone, not that of those whose changes are made true with it.
+        if (failure === null) await join().catch((error: unknown) => (failure = error as Error));
+      },
+    );
+    if (failure === null) return;
+    if (isKnown) {
+      await this.perform((now) => this.book.removeGuest(guest.name, now), null, null);
       this.book.setReserved(leasedElsewhere(plan));
-    });
+      if (!guest.onShared) host.unreserveGuest(guest);
+    }
+    throw failure;
   }
 
   /** Ends all that the guest has. `leave` has the plan and the table without it. */
-  removeGuest(guest: string, leave: () => void): Promise<void> {
-    return this.inTurn(async () => {
-      await this.makeTrue(this.book.removeGuest(guest, Date.now()).changes);
-      leave();
-      this.book.setReserved(leasedElsewhere(this.parts.plan));
-      await this.parts.host.setGranted(this.granted());
-    });
+  async removeGuest(guest: string, leave: () => void): Promise<void> {
+    await this.perform((now) => this.book.removeGuest(guest, now), leave, null);
+    this.book.setReserved(leasedElsewhere(this.parts.plan));
+    await this.parts.host.followPlan();
   }
 
   /**
    * All leases on shared addresses are on `added` too, but for those ports that a host process holds there: these leases end.
    * `move` has the plan, the host and the table follow, and is given what was lost.
    */
-  followAddresses(added: readonly number[], move: (lost: Ports) => Promise<void>): Promise<void> {
-    return this.inTurn(async () => {
-      const now = Date.now();
-      const lost = claimAll(this.parts.host, added, portsOf(this.book.snapshot(), () => true));
-      const changes = PROTOS.flatMap((proto) => [...lost[proto].ports()].flatMap((port) => this.book.hostTook(proto, port, now).changes));
-      await this.makeTrue(changes, 'the host itself uses it at its new address');
-      await move(lost);
-      const { publisher, host } = this.parts;
-      const state = this.book.snapshot();
-      for (const proto of PROTOS) for (const run of state[proto]) if (run.until !== NEVER) publisher.apply(changesOf(proto, run), added);
-      for (const guest of this.book.holders) publisher.apply(usesOf(guest, this.book.holding(guest).used), added);
-      await host.setGranted(this.granted());
-    });
+  async followAddresses(added: readonly number[], move: (lost: Ports) => Promise<void>): Promise<void> {
+    const { publisher, host } = this.parts;
+    const lost = claimAll(host, added, portsOf(this.book.snapshot(), () => true));
+    await this.perform(
+      (now) => ({ changes: PROTOS.flatMap((proto) => [...lost[proto].ports()].flatMap((port) => this.book.hostTook(proto, port, now).changes)), refusal: null }),
+      async () => {
+        await move(lost);
+        const state = this.book.snapshot();
+        for (const proto of PROTOS) for (const run of state[proto]) if (run.until !== NEVER) publisher.apply(changesOf(proto, run), added);
+        for (const guest of this.book.holders) publisher.apply(usesOf(guest, this.book.holding(guest).used), added);
+      },
+      'the host itself uses it at its new address',
+    );
   }
 
   /** Grants a block; tries its ports on the host first. */
   grantBlock(guest: string): Promise<BlockResult> {
-    return this.inTurn(() => this.findBlock(guest));
+    return this.perform((now) => this.findBlock(guest, now));
   }
 
   /**
-   * What a session begins with, in one turn: a guest that has no block gets its first one, if there is one for it (R1, R7),
+   * What a session begins with, decided at once: a guest that has no block gets its first one, if there is one for it (R1, R7),
    * and in use is what it states. Refused: a later session has begun meanwhile.
    */
   begin(guest: string, epoch: number, used: SomePorts): Promise<Result> {
-    return this.inTurn(async () => {
-      const current = this.book.hello(guest, epoch);
-      if (current.refusal !== null) return current;
-      if (this.book.holding(guest).blocks.length === 0) await this.findBlock(guest);
-      // Ports that are not leased are no use that could be refused: the first hello states all that the guest has open.
-      await this.settled(guest, this.book.resync(guest, used));
-      return current;
-    });
+    return this.perform(
+      (now) => {
+        const current = this.book.hello(guest, epoch);
+        if (current.refusal !== null) return current;
+        const first = this.book.holding(guest).blocks.length === 0 ? this.findBlock(guest, now).changes : [];
+        // Ports that are not leased are no use that could be refused: the first hello states all that the guest has open.
+        return { ...current, changes: [...current.changes, ...first, ...this.book.resync(guest, used).changes] };
+      },
+      () => this.endOthers(guest),
+    );
   }
 
   /** Grants ports by name, all or none. */
   grantPorts(guest: string, ports: Ports): Promise<Result> {
-    return this.inTurn(async () => {
-      const now = Date.now();
+    return this.perform((now) => {
       const possible = this.book.checkPorts(guest, ports, now);
-      if (possible.refusal !== null) {
-        await this.makeTrue(possible.changes);
-        return possible;
-      }
+      if (possible.refusal !== null) return possible;
       const { leased } = this.book.holding(guest);
       const fresh = { tcp: [...ports.tcp.subtract(leased.tcp).ranges()], udp: [...ports.udp.subtract(leased.udp).ranges()] };
       const taken = this.tryHost(guest, fresh);
       if (taken !== null) {
-        await this.makeTrue(possible.changes);
-        await this.makeTrue(this.book.hostTook(taken.proto, taken.port, now).changes, HOST_HAS_IT);
         const owner = taken.owner === null ? '' : ` (${taken.owner})`;
-        return { changes: [], refusal: { code: 'ERR_PORT_TAKEN', message: `${taken.proto} port ${taken.port} is used by the host itself${owner}` } };
+        const message = `${taken.proto} port ${taken.port} is used by the host itself${owner}`;
+        return { changes: [...possible.changes, ...this.book.hostTook(taken.proto, taken.port, now).changes], refusal: { code: 'ERR_PORT_TAKEN', message } };
       }
       const granted = this.book.grantPorts(guest, ports, now);
-      await this.makeTrue([...possible.changes, ...granted.changes]);
-      return granted;
+      return { ...granted, changes: [...possible.changes, ...granted.changes] };
     });
   }
 
-  release(guest: string, ports: SomePorts): Promise<Result> {
-    return this.inTurn(async () => {
-      const now = Date.now();
-      await this.makeTrue(this.book.expire(now).changes);
-      const result = this.book.release(guest, ports, now);
-      await this.makeTrue(result.changes, null);
-      return result;
-    });
+  async release(guest: string, ports: SomePorts): Promise<Result> {
+    const [, released] = await Promise.all([
+      this.perform((now) => this.book.expire(now)),
+      this.perform((now) => this.book.release(guest, ports, now), null, null),
+    ]);
+    return released;
   }
 
   renew(guest: string): Promise<ReturnType<LeaseBook['renew']>> {
@@ -198,13 +211,13 @@ export class ControlPlane {
 
   /** Also ends uses that only the data plane knows of (D7). */
   endUse(guest: string, ports: Ports): Promise<Result> {
-    return this.inTurn(async () => {
-      const result = this.book.endUse(guest, ports);
-      await this.makeTrue(result.changes);
-      const { leased } = this.book.holding(guest);
-      this.parts.publisher.endImplicit(guest, { tcp: ports.tcp.intersect(leased.tcp), udp: ports.udp.intersect(leased.udp) });
-      return result;
-    });
+    return this.perform(
+      () => this.book.endUse(guest, ports),
+      () => {
+        const { leased } = this.book.holding(guest);
+        this.parts.publisher.endImplicit(guest, { tcp: ports.tcp.intersect(leased.tcp), udp: ports.udp.intersect(leased.udp) });
+      },
+    );
   }
 
   /** Makes what is in use exactly what the guest states. What the data plane alone knows of (D7) stays: it may be newer. */
@@ -214,7 +227,10 @@ export class ControlPlane {
 
   /** The guest said nothing for the grace period (D4). */
   silence(guest: string): Promise<Result> {
-    return this.inTurn(() => this.settled(guest, this.book.silence(guest)));
+    return this.perform(
+      () => this.book.silence(guest),
+      () => this.endOthers(guest),
+    );
   }
 
   /** The epoch of the guest's latest session. */
@@ -226,48 +242,43 @@ export class ControlPlane {
   async close(): Promise<void> {
     this.closed = true;
     if (this.timer !== null) clearTimeout(this.timer);
-    await this.tail;
+    await this.batches.idle();
   }
 
-  /** In a turn. */
-  private async findBlock(guest: string): Promise<BlockResult> {
+  private findBlock(guest: string, now: number): BlockResult {
+    const before: Change[] = [];
     for (;;) {
-      const now = Date.now();
       const { block, changes, refusal } = this.book.findBlock(guest, now);
-      await this.makeTrue(changes);
-      if (block === null) return { block, changes, refusal };
+      before.push(...changes);
+      if (block === null) return { block, changes: before, refusal };
       const taken = this.tryHost(guest, { tcp: [block], udp: [block] });
       if (taken === null) {
         const granted = this.book.grantBlock(guest, now);
-        await this.makeTrue(granted.changes);
-        return granted;
+        return { ...granted, changes: [...before, ...granted.changes] };
       }
-      await this.makeTrue(this.book.hostTook(taken.proto, taken.port, now).changes, HOST_HAS_IT);
+      before.push(...this.book.hostTook(taken.proto, taken.port, now).changes);
     }
   }
 
-  /** In a turn: what is in use is what the book has now, and nothing else. */
-  private async settled(guest: string, result: Result): Promise<Result> {
-    await this.makeTrue(result.changes);
+  /** What is in use is what the book has now, and nothing else. */
+  private endOthers(guest: string): void {
     const { leased, used } = this.book.holding(guest);
     this.parts.publisher.endImplicit(guest, { tcp: leased.tcp.subtract(used.tcp), udp: leased.udp.subtract(used.udp) });
-    return result;
   }
 
-  private perform<R extends Result>(operation: (now: number) => R): Promise<R> {
-    return this.inTurn(async () => {
+  /**
+   * Decides now; resolves when that is true. `after` follows the operation's own changes in the steering table, before those of
+   * the next. `reason`: why leases end that do; null for those whose end needs no word.
+   */
+  private async perform<R extends Result>(operation: (now: number) => R, after: Decided['after'] = null, reason: string | null = RUN_OUT): Promise<R> {
+    try {
       const result = operation(Date.now());
-      await this.makeTrue(result.changes);
+      if (result.changes.length > 0 || after !== null) await this.batches.add({ changes: result.changes, after, reason });
       return result;
-    });
-  }
-
-  private inTurn<T>(action: () => Promise<T>): Promise<T> {
-    const turn = this.tail.then(action);
-    this.tail = turn.catch((error: unknown) => {
+    } catch (error) {
       this.parts.log.error({ err: error }, 'a control operation failed');
-    });
-    return turn;
+      throw error;
+    }
   }
 
   /** Reserves the ranges on the host; the first port that a host process holds, or null when all are reserved. */
@@ -277,23 +288,33 @@ export class ControlPlane {
     return taken;
   }
 
-  /**
-   * Commits, then changes the host and the table. What ends is discarded by the table before the host may have it again.
-   * `reason`: why leases end that do; null for those whose end needs no word.
-   */
-  private async makeTrue(changes: readonly Change[], reason: string | null = RUN_OUT): Promise<void> {
-    if (changes.length === 0) return;
-    const { store, host, publisher } = this.parts;
+  /** Commits, then changes the host and the table. What ends is discarded by the table before the host may have it again. */
+  private async makeTrue(decided: readonly Decided[]): Promise<void> {
+    const { store, host, publisher, log } = this.parts;
+    const changes = decided.flatMap((one) => one.changes);
     const stored = changes.filter(({ type }) => type !== 'use' && type !== 'end-use');
     if (stored.length > 0) await store.commit(stored);
+    const leased = changedPorts(changes, (change) => change.type === 'lease' && change.until !== NEVER);
+    const freed = changedPorts(changes, ({ type }) => type === 'free');
     // The host is silent before the first frame may be steered, and hears again only after the last one.
-    if (changes.some((change) => change.type === 'lease' && change.until !== NEVER)) await host.setGranted(this.granted());
-    publisher.apply(changes);
-    if (changes.some((change) => change.type === 'free')) {
-      for (const change of changes) if (change.type === 'free') host.unreserve(change.proto, change.first, change.last);
-      await host.setGranted(this.granted());
+    if (count(leased) > 0) {
+      this.muted = both(this.muted, leased, (muted, ports) => muted.union(ports));
+      await host.setGranted(this.muted);
     }
-    if (reason !== null) this.tellEnded(changes, reason);
+    for (const one of decided) {
+      publisher.apply(one.changes);
+      await one.after?.();
+    }
+    if (count(freed) > 0) {
+      // What has been leased again meanwhile found its sockets there, and keeps them.
+      const gone = both(freed, this.granted(), (ports, granted) => ports.subtract(granted));
+      for (const proto of PROTOS) for (const { first, last } of gone[proto].ranges()) host.unreserve(proto, first, last);
+      this.muted = both(this.muted, gone, (muted, ports) => muted.subtract(ports));
+      host.setGranted(this.muted).catch((error: unknown) => {
+        log.error({ err: error }, 'ports that are free again stay silent');
+      });
+    }
+    for (const one of decided) if (one.reason !== null) this.tellEnded(one.changes, one.reason);
     this.watchDeadline();
   }
 
@@ -309,8 +330,9 @@ export class ControlPlane {
         publisher.apply(changesOf(proto, run));
       }
     }
-    await host.setGranted(this.granted());
-    await this.makeTrue(lost, HOST_HAS_IT);
+    this.muted = this.granted();
+    await host.setGranted(this.muted);
+    await this.makeTrue([{ changes: lost, after: null, reason: HOST_HAS_IT }]);
   }
 
   /** Every port that is leased or quarantined, but for those of the configuration. */
@@ -333,5 +355,28 @@ export class ControlPlane {
       };
       void this.perform((now) => this.book.expire(now)).then(again, again);
     }, wait);
+  }
+}
+
+function changedPorts(changes: readonly Change[], wanted: (change: Change) => boolean): Ports {
+  const ranges = (proto: ProtoName): PortSet => PortSet.fromRanges(changes.filter((change): change is Change & { first: number; last: number } => 'first' in change && change.proto === proto && wanted(change)));
+  return { tcp: ranges('tcp'), udp: ranges('udp') };
+}
+
+function both(a: Ports, b: Ports, operation: (a: PortSet, b: PortSet) => PortSet): Ports {
+  return { tcp: operation(a.tcp, b.tcp), udp: operation(a.udp, b.udp) };
+}
+
+function count({ tcp, udp }: Ports): number {
+  return tcp.size + udp.size;
+}
+
+/** What the action throws, or null. */
+function attempt(action: () => void): Error | null {
+  try {
+    action();
+    return null;
+  } catch (error) {
+    return error as Error;
   }
 }

@@ -3,6 +3,8 @@
  *
  * Sockets      one bound, silent socket without SO_REUSE* for each leased endpoint: an explicit bind by a host process then
  *              fails with EADDRINUSE, and failing to get one is how the daemon learns that the host uses the port (D5).
+ * Limit        of open files: past it (it can be raised only with CAP_SYS_RESOURCE) a port is bound and let go, so that the host's use is
+ *              still found out, and `warn` is told once that nothing but the reserved list keeps it.
  * Automatic    net.ipv4.ip_local_reserved_ports keeps the kernel's own choice away; what was added is taken out again.
  * Not here     keeping the host's stack silent (mute.ts); whole addresses, which are muted and not reserved.
  */
@@ -17,6 +19,11 @@ import { formatIpv4 } from '../wire/address.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
 
 const RESERVED_PORTS = '/proc/sys/net/ipv4/ip_local_reserved_ports';
+const LIMITS = '/proc/self/limits';
+/** Descriptors left for all else: links, agents, tools. */
+const OTHER_FILES = 1024;
+/** In the place of a descriptor. */
+const LET_GO = -1;
 const EMPTY = PortSet.fromRanges([]);
 
 /** A port that a host process holds; `owner` as ss(8) knows it, null where it cannot be known. */
@@ -26,13 +33,20 @@ export interface Taken {
 }
 
 export class Reservation {
-  /** Descriptors by address, protocol and port. */
+  /** Descriptors by address, protocol and port; LET_GO past the limit. */
   private readonly fds = new Map<number, number>();
   private readonly plan: LeasePlan;
+  private readonly warn: (message: string) => void;
+  private kept = 0;
+  /** Sockets that may be kept. */
+  private most = 0;
+  private asked = 0;
+  private warned = false;
 
   /** Binds every leased endpoint of the plan. ERR_PORT_TAKEN for one that a host process has: to `refused`, which goes on or throws. */
-  constructor(plan: LeasePlan, refused: (guest: string, error: unknown) => void) {
+  constructor(plan: LeasePlan, refused: (guest: string, error: unknown) => void, warn: (message: string) => void) {
     this.plan = plan;
+    this.warn = warn;
     try {
       for (const guest of plan.guests) {
         try {
@@ -104,20 +118,19 @@ export class Reservation {
 
   /** Lets go of every port of the address. */
   leave(address: number): void {
-    for (const [key, fd] of this.fds) {
-      if (Math.floor(key / 2 ** 17) !== address) continue;
-      addon().closeFd(fd);
-      this.fds.delete(key);
-    }
+    for (const key of [...this.fds.keys()]) if (Math.floor(key / 2 ** 17) === address) this.letGo(key);
   }
 
   release(): void {
-    for (const fd of this.fds.values()) addon().closeFd(fd);
-    this.fds.clear();
+    for (const key of [...this.fds.keys()]) this.letGo(key);
   }
 
   private raiseLimit(more: number): void {
-    addon().raiseFileLimit(this.fds.size + more + 2 * 65_536 * this.plan.shared.length);
+    const wanted = this.fds.size + more + 2 * 65_536 * this.plan.shared.length;
+    if (wanted <= this.asked) return;
+    this.asked = wanted;
+    addon().raiseFileLimit(wanted);
+    this.most = Math.max(0, fileLimit() - OTHER_FILES);
   }
 
   private missing(address: number, proto: ProtoName, ports: PortSet): PortSet {
@@ -127,34 +140,62 @@ export class Reservation {
   }
 
   private close(address: number, proto: ProtoName, ports: PortSet): void {
-    for (const port of ports.ports()) {
-      const key = keyOf(address, proto, port);
-      const fd = this.fds.get(key);
-      if (fd !== undefined) addon().closeFd(fd);
-      this.fds.delete(key);
+    for (const port of ports.ports()) this.letGo(keyOf(address, proto, port));
+  }
+
+  private letGo(key: number): void {
+    const fd = this.fds.get(key) ?? LET_GO;
+    if (fd !== LET_GO) {
+      addon().closeFd(fd);
+      this.kept--;
     }
+    this.fds.delete(key);
   }
 
   /** Binds all of the ports; what was bound by then is kept when a host process holds one. */
   private bind(address: number, proto: ProtoName, ports: PortSet): Taken | null {
     for (const { first, last } of ports.ranges()) {
-      const fds = new Int32Array(last - first + 1);
-      const bound = addon().reservePorts(address, proto === 'tcp' ? PROTOCOL_TCP : PROTOCOL_UDP, first, last, fds);
-      for (let i = 0; i < bound; i++) this.fds.set(keyOf(address, proto, first + i), fds[i]);
-      if (bound === fds.length) continue;
-      const port = first + bound;
-      if (errnoName(fds[bound]) !== 'EADDRINUSE') {
-        throw new ConfigError('ERR_PORT_RESERVE', `${proto} port ${port} of ${formatIpv4(address)} cannot be reserved (${errnoName(fds[bound])})`);
+      const fits = this.kept + last - first + 1 <= this.most;
+      if (!fits && !this.warned) {
+        this.warned = true;
+        this.warn(`the limit of open files (${fileLimit()}) leaves no sockets to hold more leased ports with: host processes can bind those; raise it (LimitNOFILE=)`);
       }
-      return { port, owner: ownerOf(proto, port) };
+      const step = fits ? last - first + 1 : 1;
+      for (let from = first; from <= last; from += step) {
+        const taken = this.bindAll(address, proto, from, from + step - 1);
+        if (taken !== null) return taken;
+      }
     }
     return null;
+  }
+
+  private bindAll(address: number, proto: ProtoName, first: number, last: number): Taken | null {
+    const fds = new Int32Array(last - first + 1);
+    const bound = addon().reservePorts(address, proto === 'tcp' ? PROTOCOL_TCP : PROTOCOL_UDP, first, last, fds);
+    for (let i = 0; i < bound; i++) {
+      const keep = this.kept < this.most;
+      if (keep) this.kept++;
+      else addon().closeFd(fds[i]);
+      this.fds.set(keyOf(address, proto, first + i), keep ? fds[i] : LET_GO);
+    }
+    if (bound === fds.length) return null;
+    const port = first + bound;
+    if (errnoName(fds[bound]) !== 'EADDRINUSE') {
+      throw new ConfigError('ERR_PORT_RESERVE', `${proto} port ${port} of ${formatIpv4(address)} cannot be reserved (${errnoName(fds[bound])})`);
+    }
+    return { port, owner: ownerOf(proto, port) };
   }
 }
 
 /** Of an endpoint, in 49 bits. */
 function keyOf(address: number, proto: ProtoName, port: number): number {
   return address * 2 ** 17 + (proto === 'tcp' ? 0 : 65_536) + port;
+}
+
+/** Files that this process may have open. */
+function fileLimit(): number {
+  const soft = /^Max open files\s+(\d+)/m.exec(readFileSync(LIMITS, 'utf8'));
+  return soft === null ? Infinity : Number(soft[1]);
 }
 
 function refusal(guest: string, address: number, proto: ProtoName, { port, owner }: Taken): ConfigError {
