@@ -27,7 +27,7 @@ const DOORS = {
   'pino-pretty': '^src/base/log\\.ts$',
   zod: [...CONFIG, '^src/protocol/messages\\.ts$'],
   yaml: CONFIG,
-  'fastest-levenshtein': CONFIG,
+  'fastest-levenshtein': '^src/base/nearest\\.ts$',
   'ipaddr.js': '^src/wire/address\\.ts$',
   cap: '^src/io/cap-io\\.ts$',
   lmdb: '^src/control/store-lmdb\\.ts$',

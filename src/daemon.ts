@@ -11,7 +11,7 @@ import { BerthError, ConfigError } from './base/errors.js';
 import type { Log } from './base/log.js';
 import { GuestLinks } from './control/guest-links.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
-import { HostStack } from './control/host-stack.js';
+import { HostStack, removeIdleTap } from './control/host-stack.js';
 import { LivePlan } from './control/live-plan.js';
 import { Network } from './control/network.js';
 import { type OnTable, Publisher } from './control/publisher.js';
@@ -25,7 +25,6 @@ import { findInterface, type Interface, interfaceIndex, interfaceNames } from '.
 import { Lock } from './io/lock.js';
 import { openRings, takeKernelDrops } from './io/packet-io.js';
 import { RawSocketOut } from './io/raw-socket-out.js';
-import { removeGuestTap } from './io/tap-io.js';
 import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
 import { formatIpv4, parseMac } from './wire/address.js';
 
@@ -246,10 +245,10 @@ export class Daemon {
     };
   }
 
-  /** Taps that a killed daemon left for guests that are no longer configured. */
+  /** Taps that a killed daemon left for guests that are no longer configured, unless somebody has taken one into use. */
   private removeUnwantedTaps(host: HostStack): void {
     const wanted = this.plan.guests.map(({ link }) => (link?.kind === 'netns' ? `${link.netns}/${link.name}` : ''));
-    for (const tap of host.guestTaps) if (!wanted.includes(`${tap.netns}/${tap.name}`)) removeGuestTap(tap);
+    for (const tap of host.guestTaps) if (!wanted.includes(`${tap.netns}/${tap.name}`)) removeIdleTap(tap, this.nic.mac);
   }
 
   private every(periodMs: number, action: () => void): void {

@@ -5,10 +5,10 @@
  * Expected   the `error` text of a schema says what it expects; the message around it is made here, one form for all.
  * New keys   a key that is not in a schema is refused with the nearest one that is: a later feature adds its key here.
  */
-import { distance } from 'fastest-levenshtein';
 import { z } from 'zod';
 import { show, type KeyPath, type Problems } from './config-locate.js';
 import { address, blockSize, folderPath, group, interfaceName, netnsName, portCount, ports, socketPath, time, wholeNumber, yesNo } from './config-values.js';
+import { nearest } from './nearest.js';
 
 const EXPECT_ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
 const EXPECT_AGENT = 'an agent, as { socket: /run/berth/web.sock }';
@@ -134,7 +134,7 @@ function flatten(issue: z.core.$ZodIssue, prefix: KeyPath): Issue[] {
 function report(issue: Issue, value: unknown, problems: Problems): void {
   for (const key of issue.keys ?? []) {
     const known = knownKeys(issue.path);
-    const text = `unknown key (got ${show(key)}, expected one of ${known.join(', ')}); ${nearest(key, known)}`;
+    const text = `unknown key (got ${show(key)}, expected one of ${known.join(', ')}); ${suggest(key, known)}`;
     problems.add('ERR_CONFIG_UNKNOWN_KEY', [...issue.path, key], text);
   }
   if (issue.keys !== undefined) return;
@@ -161,9 +161,7 @@ function knownKeys(path: KeyPath): readonly string[] {
   return Object.keys((MAPS[at] ?? root).shape);
 }
 
-function nearest(key: string, known: readonly string[]): string {
-  const word = key.slice(0, 100).toLowerCase();
-  const far = (candidate: string): number => distance(word, candidate.toLowerCase());
-  const best = known.reduce((a, b) => (far(b) < far(a) ? b : a));
-  return far(best) <= Math.max(2, word.length / 3) ? `did you mean ${show(best)}?` : `the nearest known key is ${show(best)}`;
+function suggest(key: string, known: readonly string[]): string {
+  const { best, isClose } = nearest(key, known);
+  return isClose ? `did you mean ${show(best)}?` : `the nearest known key is ${show(best)}`;
 }

@@ -1,6 +1,6 @@
 /**
  * The configuration file: YAML text in, a plain object with every default applied out. With its config-*.ts
- * the only door to yaml and fastest-levenshtein.
+ * the only door to yaml.
  *
  *   file ──readText──▶ text ──parseYaml──▶ value + lines ──checkShape──▶ RawConfig ──▶ Config
  *
@@ -29,7 +29,7 @@ import {
 } from './config-control.js';
 import { formatPath, isGiven, lineOf, locate, NO_FILE, placeOf, Problems, refuseEndlessNesting, show, type KeyPath, type Lines } from './config-locate.js';
 import { checkGuest, checkShape, type RawConfig, type RawGuest, type RawLink } from './config-schema.js';
-import { ConfigError, messageOf } from './errors.js';
+import { ConfigError, fileReason } from './errors.js';
 
 export type { AdminConfig, AgentConfig, PolicyConfig, PoolConfig, PortTexts, StoreConfig } from './config-control.js';
 export { guestJsonSchema } from './config-schema.js';
@@ -163,7 +163,7 @@ function readText(path: string): string {
       closeSync(fd);
     }
   } catch (cause) {
-    const text = `cannot read the configuration (${reason(cause)}); name a YAML file that this user may read`;
+    const text = `cannot read the configuration (${fileReason(cause)}); name a YAML file that this user may read`;
     throw new ConfigError('ERR_CONFIG_FILE', `${path}: ${text}`, { cause });
   }
   if (length > MAX_BYTES) {
@@ -174,14 +174,6 @@ function readText(path: string): string {
   } catch (cause) {
     throw new ConfigError('ERR_CONFIG_FILE', `${path}: not a text in UTF-8; name a YAML file`, { cause });
   }
-}
-
-function reason(error: unknown): string {
-  const code = (error as NodeJS.ErrnoException | null)?.code;
-  if (code === 'ENOENT' || code === 'ENOTDIR') return 'no such file';
-  if (code === 'EACCES' || code === 'EPERM') return 'permission denied';
-  if (code === 'EISDIR') return 'it is a directory';
-  return messageOf(error);
 }
 
 function parseYaml(text: string, file: string): { value: unknown; lines: Lines } {

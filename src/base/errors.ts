@@ -27,3 +27,28 @@ export class ConfigError extends BerthError {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** What the file system says in words that need no table of codes (errno(3)). */
+const FILE_REASONS: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EISDIR: 'it is a directory',
+  ELOOP: 'its symbolic links go round in a circle',
+  ENAMETOOLONG: 'the name is too long',
+  ENOENT: 'no such file',
+  ENOSPC: 'the disk is full',
+  ENOTDIR: 'no such file',
+  EPERM: 'permission denied',
+  EPIPE: 'its reader has gone',
+  EROFS: 'the file system is read-only',
+};
+
+/** Why a file could not be opened, made, read or written: for a message that names the file and says what to do. */
+export function fileReason(error: unknown): string {
+  return FILE_REASONS[(error as NodeJS.ErrnoException | null)?.code ?? ''] ?? messageOf(error);
+}
+
+/** The same for a file that was to be made: what is missing then is its folder. */
+export function newFileReason(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  return code === 'ENOENT' || code === 'ENOTDIR' ? 'its folder is not there' : fileReason(error);
+}

@@ -4,6 +4,7 @@
  * Host      asked for one thing only: the NIC's addresses where the configuration leaves them to it. On a machine without
  *           that NIC the rest is checked all the same, and said so.
  */
+import { count, plural } from './text-table.js';
 import { networkInterfaces } from 'node:os';
 import { loadConfig, states, type Config } from '../base/config.js';
 import { describePorts, type GuestPlan, type LeasePlan, type PoolPlan } from '../control/lease-plan.js';
@@ -117,15 +118,6 @@ function listAddresses(addresses: readonly number[]): string {
   const rest = addresses.length - shown.length;
   if (rest > 0) shown.push(`${count(rest)} more`);
   return shown.length === 1 ? shown[0] : `${shown.slice(0, -1).join(', ')} and ${shown.at(-1)}`;
-}
-
-function count(number: number): string {
-  return number.toLocaleString('en-US');
-}
-
-function plural(number: number, one: string, many: string, withNumber = true): string {
-  const word = number === 1 ? one : many;
-  return withNumber ? `${count(number)} ${word}` : word;
 }
 
 /** The IPv4 addresses that an interface of this machine has; none where there is no such interface. */

@@ -1,9 +1,11 @@
 /**
  * The daemon in the foreground: until SIGINT, SIGTERM or a failure; whatever happens, the host is left as it was found.
  *
- * Logs         on standard output; the last line carries every counter. With `stats` one line a second of rates.
+ * Logs         on standard output; the last line carries every counter, on a terminal the one before it says what they come
+ *              to. With `stats` one line a second of rates.
  */
-import { namedCounters, ratesBetween } from './stats.js';
+import { interruption } from './interruption.js';
+import { inWords, namedCounters, ratesBetween } from './stats.js';
 import { loadConfig } from '../base/config.js';
 import { createLog } from '../base/log.js';
 import { Daemon } from '../daemon.js';
@@ -16,12 +18,7 @@ export interface RunOptions {
 
 export async function run(options: RunOptions): Promise<void> {
   const log = createLog();
-  const asked = new Promise<string>((resolve, reject) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, resolve);
-    // Whatever happens, and however often, the host is left as it was found.
-    process.on('uncaughtException', reject);
-  });
-  asked.catch(() => undefined); // it is waited for when the start is over; until then it is no unhandled error
+  const asked = interruption(log);
   const daemon = await Daemon.start(loadConfig(options.config), log);
   const guests = (): string[] => daemon.plan.guests.map((guest) => guest.name);
   log.info({ nic: daemon.nic.name, mac: daemon.nic.mac, addresses: daemon.plan.addresses.map(formatIpv4), guests: guests() }, 'ready');
@@ -41,6 +38,8 @@ export async function run(options: RunOptions): Promise<void> {
   } finally {
     clearInterval(ticker);
     await daemon.stop();
-    log.info({ counters: namedCounters(daemon.readCounters(), guests()) }, 'stopped');
+    const counters = daemon.readCounters();
+    log.info(inWords(counters));
+    log.info({ counters: namedCounters(counters, guests()) }, 'stopped');
   }
 }

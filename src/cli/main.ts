@@ -15,18 +15,16 @@ import { leaseCommand } from './commands/lease.js';
 import { replayCommand } from './commands/replay.js';
 import { runCommand } from './commands/run.js';
 import { statusCommand } from './commands/status.js';
+import { tellUsage } from './usage.js';
 import { BerthError, messageOf } from '../base/errors.js';
 
 const program = new Command('berth')
   .description('Steers frames to virtual machines and sandboxes that use their host\'s own addresses: same IP, same port, no NAT.')
-  .version('0.1.0')
-  .showHelpAfterError('(berth --help shows what there is)')
-  .exitOverride();
+  .version('0.1.0');
 
 const commands = [demoCommand(), runCommand(), replayCommand(), checkCommand(), cleanCommand(), agentCommand(), statusCommand(), guestCommand(), leaseCommand(), explainCommand()];
-for (const command of commands) {
-  program.addCommand(command.exitOverride().showHelpAfterError(`(berth ${command.name()} --help shows an example)`));
-}
+for (const command of commands) program.addCommand(command);
+tellUsage(program);
 
 /** `npm start` without arguments is the demo; `berth` without arguments shows the help. */
 function argumentsGiven(): string[] {

@@ -1,4 +1,5 @@
 /** Counters for people: names in place of indices, rates from two readings. */
+import { count, plural } from './text-table.js';
 import type { CounterSnapshot, GuestTally, Tally } from '../dataplane/counters.js';
 
 export type NamedCounters = Omit<CounterSnapshot, 'guests'> & { guests: Record<string, GuestTally> };
@@ -30,6 +31,13 @@ export function ratesBetween(before: CounterSnapshot, now: CounterSnapshot, seco
     outFramesPerSecond,
     discardsPerSecond,
   };
+}
+
+/** What a daemon did in its life, in one line. */
+export function inWords({ ingress, egress, kernelDrops }: CounterSnapshot): string {
+  const discards = [...Object.entries(ingress.discarded), ...Object.entries(egress.discarded)].map(([reason, tally]) => `, ${reason} ${count(tally.frames)}`);
+  const dropped = kernelDrops > 0 ? `; ${plural(kernelDrops, 'frame')} lost in the kernel` : '';
+  return `steered ${plural(ingress.forwarded.frames, 'frame')} to guests and ${count(egress.forwarded.frames)} from them; discarded ${count(total(ingress.discarded) + total(egress.discarded))}${discards.join('')}${dropped}`;
 }
 
 function total(reasons: Partial<Record<string, Tally>>): number {

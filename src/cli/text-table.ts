@@ -22,3 +22,9 @@ export function plainTable(head: string[], rows: string[][], numbers: readonly n
 export function count(number: number): string {
   return number.toLocaleString('en-US');
 }
+
+/** `1 tap`, `1,003 taps`; only the word without `withNumber`. */
+export function plural(number: number, one: string, many = `${one}s`, withNumber = true): string {
+  const word = number === 1 ? one : many;
+  return withNumber ? `${count(number)} ${word}` : word;
+}

@@ -261,7 +261,8 @@ export function forget(file: string): void {
   leaveRunFolder();
 }
 
-function removeIdleTap({ netns, name }: GuestTap, mac: string): boolean {
+/** Removes the tap if it is dressed as ours and in nobody's use; true if it was. */
+export function removeIdleTap({ netns, name }: GuestTap, mac: string): boolean {
   const found = findInterface(name, netns);
   if (found?.kind !== 'tun' || found.mac !== mac) return false;
   const namespace = openSync(`${NETNS_FOLDER}/${netns}`, 'r');

@@ -94,16 +94,15 @@ export class ControlPlane {
    */
   async addGuest(guest: GuestPlan, join: () => Promise<void>): Promise<void> {
     const { host, plan } = this.parts;
-    let failure: Error | null = null;
-    let isKnown = false;
+    const outcome = { failure: null as Error | null, isKnown: false };
     await this.perform(
       (now) => {
         const isShared = guest.addresses.some((address) => plan.shared.includes(address));
         const { changes, refusal } = this.book.checkFixed(guest.name, isShared ? guest : NO_PORTS, now);
-        if (refusal !== null) failure = new BerthError(refusal.code, `guest ${guest.name}: ${refusal.message}`);
-        else failure = attempt(() => host.reserveGuest(guest));
-        if (failure !== null) return { changes, refusal };
-        isKnown = true;
+        if (refusal !== null) outcome.failure = new BerthError(refusal.code, `guest ${guest.name}: ${refusal.message}`);
+        else outcome.failure = attempt(() => host.reserveGuest(guest));
+        if (outcome.failure !== null) return { changes, refusal };
+        outcome.isKnown = true;
         this.book.addGuest(guest.name, guest.policy);
         const fixed = this.book.setFixed(guest.name, guest.onShared ? { tcp: guest.tcp, udp: guest.udp } : NO_PORTS, now);
         this.book.setReserved(leasedElsewhere({ guests: [...plan.guests, guest], departed: plan.departed }));
@@ -111,16 +110,16 @@ export class ControlPlane {
       },
       async () => {
         // A failure is this guest's alone, not that of those whose changes are made true with it.
-        if (failure === null) await join().catch((error: unknown) => (failure = error as Error));
+        if (outcome.failure === null) await join().catch((error: unknown) => (outcome.failure = error as Error));
       },
     );
-    if (failure === null) return;
-    if (isKnown) {
+    if (outcome.failure === null) return;
+    if (outcome.isKnown) {
       await this.perform((now) => this.book.removeGuest(guest.name, now), null, null);
       this.book.setReserved(leasedElsewhere(plan));
       if (!guest.onShared) host.unreserveGuest(guest);
     }
-    throw failure;
+    throw outcome.failure;
   }
 
   /** Ends all that the guest has. `leave` has the plan and the table without it. */

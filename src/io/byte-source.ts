@@ -10,7 +10,7 @@ import { close, fstat, open, readSync, type Stats } from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { promisify } from 'node:util';
-import { BerthError, messageOf } from '../base/errors.js';
+import { BerthError, fileReason } from '../base/errors.js';
 
 export interface ByteSource {
   /** Bytes read from the file itself (compressed ones, if it is compressed). */
@@ -45,7 +45,7 @@ export async function openByteSource(path: string): Promise<{ source: ByteSource
     fd = await openFile(path, 'r');
     stats = await statFile(fd);
   } catch (cause) {
-    throw new BerthError('ERR_CAPTURE_OPEN', `${path}: cannot be opened: ${messageOf(cause)}`, { cause });
+    throw new BerthError('ERR_CAPTURE_OPEN', `${path}: cannot be opened (${fileReason(cause)}); name a capture that this user may read`, { cause });
   }
   if (stats.isFile()) return { source: new FileSource(fd), totalBytes: stats.size };
   if (stats.isFIFO()) return { source: new PipeSource(fd), totalBytes: undefined };

@@ -3,12 +3,13 @@
  * can make one, named by the network namespace that the interface belongs to.
  *
  * Atomic       the socket listens already when link(2) gives it the lock's name: a name that refuses is a dead one.
- * Killed       the file stays, and nobody answers. Whoever takes a lock in the namespace removes such files first.
+ * Killed       the file stays, and nobody answers. Whoever takes a lock in the namespace removes such files first, and
+ *              the unlinked sockets (`.lock.PID`) of processes that are no more.
  * Released     the file goes, and the folder with the last file.
  */
-import { chmodSync, linkSync, mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, linkSync, mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
-import { ConfigError, messageOf } from '../base/errors.js';
+import { BerthError, fileReason } from '../base/errors.js';
 
 /** Locks and state files; the daemon's own sockets are there too. */
 export const RUN_FOLDER = '/run/berth';
@@ -40,9 +41,9 @@ export class Lock {
     } catch (cause) {
       server.close();
       if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') {
-        throw new ConfigError('ERR_LOCK', `${what} ${name} cannot be locked (${messageOf(cause)}); run as root`, { cause });
+        throw new BerthError('ERR_LOCK', `${what} ${name} cannot be locked in ${RUN_FOLDER} (${fileReason(cause)}); run as root, with room there`, { cause });
       }
-      throw new ConfigError('ERR_LINK_TAKEN', `${what} ${name} is in use by another Berth; stop that one or choose another ${what}`, { cause });
+      throw new BerthError('ERR_LINK_TAKEN', `${what} ${name} is in use by another Berth; stop that one or choose another ${what}`, { cause });
     } finally {
       rmSync(made, { force: true });
     }
@@ -64,6 +65,10 @@ export async function removeDeadLocks(): Promise<void> {
     const before = inodeOf(file);
     // Another process may have done the same meanwhile, and made its own.
     if ((await isDead(file)) && inodeOf(file) === before) rmSync(file, { force: true });
+  }
+  for (const name of runFiles()) {
+    const maker = /\.lock\.(\d+)$/.exec(name)?.[1];
+    if (maker !== undefined && !existsSync(`/proc/${maker}`)) rmSync(`${RUN_FOLDER}/${name}`, { force: true });
   }
 }
 

@@ -10,7 +10,7 @@
  *              throws it again, while close() only closes.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { BerthError, messageOf } from '../base/errors.js';
+import { BerthError, fileReason, newFileReason } from '../base/errors.js';
 import { LINK_ETHERNET, MAX_CAPTURED_BYTES } from './capture-window.js';
 import { PCAP_HEADER_BYTES, PCAP_MAGIC_NANOSECONDS, PCAP_RECORD_BYTES } from './pcap-format.js';
 
@@ -41,7 +41,7 @@ export class PcapWriter {
     try {
       this.#fd = openSync(path, 'w');
     } catch (cause) {
-      throw new BerthError('ERR_CAPTURE_WRITE', `${path}: cannot be created: ${messageOf(cause)}`, { cause });
+      throw new BerthError('ERR_CAPTURE_WRITE', `${path}: cannot be created (${newFileReason(cause)}); name a place that this user may write to`, { cause });
     }
     const view = this.#view;
     view.setUint32(0, PCAP_MAGIC_NANOSECONDS, true);
@@ -104,7 +104,7 @@ export class PcapWriter {
       while (done < this.#used) done += writeSync(this.#fd, this.#buffer, done, this.#used - done);
       this.#used = 0;
     } catch (cause) {
-      this.#failure = new BerthError('ERR_CAPTURE_WRITE', `${this.path}: cannot be written: ${messageOf(cause)}`, { cause });
+      this.#failure = new BerthError('ERR_CAPTURE_WRITE', `${this.path}: cannot be written (${fileReason(cause)}); make room, or name another place`, { cause });
       throw this.#failure;
     }
   }

@@ -7,7 +7,7 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { runTool } from '../base/command.js';
-import { BerthError, ConfigError } from '../base/errors.js';
+import { ConfigError } from '../base/errors.js';
 import { addon, check, errnoName } from '../native/binding.js';
 import { findInterface } from './interfaces.js';
 
@@ -72,16 +72,4 @@ function createTap(place: TapPlace, dress: TapDress): number {
 function finish(fd: number, place: TapPlace, dress: TapDress): void {
   runTool('ip', ['-n', place.netns, 'link', 'set', 'dev', place.name, 'address', dress.mac, 'mtu', String(dress.mtu), 'up']);
   check(addon().setTapPersistent(fd, true), `keeping tap ${place.name}`);
-}
-
-/** Removes a tap left behind by a daemon that was killed; true if there was one. */
-export function removeGuestTap(place: TapPlace): boolean {
-  const existing = findInterface(place.name, place.netns);
-  if (existing?.kind !== 'tun') return false;
-  try {
-    runTool('ip', ['-n', place.netns, 'link', 'del', 'dev', place.name]);
-  } catch (cause) {
-    throw new BerthError('ERR_CLEAN', `tap ${place.name} in namespace ${place.netns} cannot be removed`, { cause });
-  }
-  return true;
 }

@@ -48,6 +48,21 @@ describe('log', () => {
     expect(output.trimEnd().split('\n').at(-1)).toContain('4999');
   });
 
+  it.each([true, false])('does not end the process when it cannot be written, nor fill its memory (pretty: %s)', (pretty) => {
+    const input = `${LOG_MODULE}
+      const log = createLog({ pretty: ${pretty} });
+      const text = 'x'.repeat(10_000);
+      for (let i = 0; i < 10_000; i++) log.info({ text }, 'a line');
+      setTimeout(() => process.stderr.write(process.memoryUsage().rss < 250e6 ? 'alive' : 'fat'), 100);`;
+    const { stderr } = spawnSync('sh', ['-c', '"$0" --input-type=module > /dev/full', process.execPath], { input, encoding: 'utf8' });
+    expect(stderr).toBe('alive');
+  });
+
+  it('leaves counters out of text for people', () => {
+    expect(lines({ pretty: true }, (log) => log.info({ counters: { frames: 1 } }, 'stopped'))[0]).toMatch(/INFO: stopped\n$/);
+    expect(lines({ pretty: false }, (log) => log.info({ counters: { frames: 1 } }, 'stopped'))[0]).toContain('"counters":{"frames":1}');
+  });
+
   it('does not end the process when nobody reads it any more', () => {
     const input = `${LOG_MODULE}
       const log = createLog({ pretty: false });

@@ -79,7 +79,7 @@ describe('PcapWriter', () => {
 
   it('says which file cannot be created, and why', () => {
     const missing = temporary.path('missing/file.pcap');
-    expect(() => new PcapWriter(missing)).toThrow(expect.objectContaining({ code: 'ERR_CAPTURE_WRITE', message: expect.stringMatching(/missing\/file\.pcap: cannot be created: ENOENT/) }));
+    expect(() => new PcapWriter(missing)).toThrow(expect.objectContaining({ code: 'ERR_CAPTURE_WRITE', message: expect.stringMatching(/missing\/file\.pcap: cannot be created \(its folder is not there\); name a place/) }));
     expect(codeOf(() => new PcapWriter(temporary.path('.')))).toBe('ERR_CAPTURE_WRITE');
   });
 
@@ -89,7 +89,7 @@ describe('PcapWriter', () => {
     const fill = (): void => {
       for (let i = 0; i < 1000; i++) writer.write(bytes, 0, 1500, 1500, 0, 0);
     };
-    expect(fill).toThrow(/^\/dev\/full: cannot be written: ENOSPC/);
+    expect(fill).toThrow(/^\/dev\/full: cannot be written \(the disk is full\); make room, or name another place$/);
     expect(codeOf(() => writer.write(bytes, 0, 60, 60, 0, 0))).toBe('ERR_CAPTURE_WRITE');
     expect(codeOf(() => writer.flush())).toBe('ERR_CAPTURE_WRITE');
     writer.close();

@@ -25,7 +25,7 @@ describe.skipIf(!liveTests('control-restart', 'tcpdump', 'python3'))('leases, ag
     const [outside, guest] = [world.peer(world.lab.outside), world.peer(world.guest('a'))];
     await Promise.all([guest.source(PORT, BYTES, PAUSE_MS), guest.http(PORT + 1, 'a'), guest.http(8080, 'by name')]);
     await agent.says(/tcp port 8080: leased by name/);
-    await timeUntil(outside, PORT + 1, 'connected', 500);
+    await timeUntil(outside, PORT + 1, 'connected', 5000);
     const resets = await Capture.start(world.lab, world.lab.outside, `src host ${HOST_ADDRESS} and tcp[tcpflags] & tcp-rst != 0`);
     const before = leasesOf(agent, 'welcomed');
     const download = signal === 'SIGKILL' ? outside.timedDownload(HOST_ADDRESS, PORT) : null;

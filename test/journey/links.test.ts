@@ -224,7 +224,7 @@ describe.skipIf(!liveTests('links', 'ping'))('guest links', () => {
     expect(await outside.get(HOST_ADDRESS, 7000)).toMatch(/^vm /);
     vmm.kill('SIGSTOP');
     stopped = [() => vmm.kill('SIGCONT')];
-    await outside.flood(HOST_ADDRESS, 7001, 1000, 50_000);
+    await outside.flood(HOST_ADDRESS, 7001, 1000, 20_000);
     vmm.kill('SIGCONT');
     expect(await outside.get(HOST_ADDRESS, 7000)).toMatch(/^vm /);
     await unharmed();

@@ -15,6 +15,8 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const CHUNK_BYTES = 64 * 1024;
+/** A flood is sent in turns of so long, each far smaller than a ring of frames. */
+const FLOOD_TURN_MS = 4;
 /** Answers carry this many random bytes at most, so that a whole exchange is checked and not only its first segment. */
 const BODY_BYTES = 2000;
 
@@ -265,12 +267,17 @@ const operations = {
     return outcomes;
   },
 
-  /** Datagrams of `bytes` bytes that nobody need answer. */
-  async flood({ host, port, bytes, count }) {
+  /** Datagrams of `bytes` bytes that nobody need answer, `perSecond` of them: a sender that was held up does not make up for it. */
+  async flood({ host, port, bytes, count, perSecond }) {
     const socket = createSocket({ type: 'udp4', sendBufferSize: 1 << 20 });
     socket.on('error', () => undefined);
-    for (let n = 0; n < count; n++) {
-      await new Promise((resolve) => socket.send(chunk(n, bytes), port, host, resolve));
+    const perTurn = Math.max(1, Math.round((perSecond * FLOOD_TURN_MS) / 1000));
+    for (let n = 0; n < count; ) {
+      const due = performance.now() + FLOOD_TURN_MS;
+      for (const end = Math.min(count, n + perTurn); n < end; n++) {
+        await new Promise((resolve) => socket.send(chunk(n, bytes), port, host, resolve));
+      }
+      await sleep(Math.max(0, due - performance.now()));
     }
     socket.close();
   },

@@ -115,8 +115,9 @@ export class Peer {
     return this.call('udp', { host, port, sizes, ...options });
   }
 
-  flood(host: string, port: number, bytes: number, count: number): Promise<void> {
-    return this.call('flood', { host, port, bytes, count });
+  /** `perSecond`: 10,000 are what a link of 100 Mbit/s could offer with datagrams of 1,000 bytes, and what a forwarder surely carries. */
+  flood(host: string, port: number, bytes: number, count: number, perSecond = 10_000): Promise<void> {
+    return this.call('flood', { host, port, bytes, count, perSecond }, 60_000);
   }
 
   bind(protocol: 'tcp' | 'udp', address: string, port: number): Promise<string> {

@@ -4,6 +4,7 @@ import { Agent } from '../../agent/agent.js';
 import { unixSocket, virtioPort } from '../../agent/channel.js';
 import { BerthError } from '../../base/errors.js';
 import { createLog } from '../../base/log.js';
+import { interruption } from '../interruption.js';
 
 const HELP = `
 Examples (as root, in the guest):
@@ -32,11 +33,7 @@ export function agentCommand(): Command {
 
 async function run(options: AgentCommandOptions): Promise<void> {
   const log = createLog();
-  const asked = new Promise<string>((resolve, reject) => {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, resolve);
-    // Whatever happens, the guest's network is left as it was found.
-    process.once('uncaughtException', reject);
-  });
+  const asked = interruption(log);
   const agent = new Agent({ open: channelOf(options), networkInterface: options.configure ? options.interface : null, log });
   try {
     agent.start();

@@ -3,6 +3,7 @@
  */
 import { Command } from 'commander';
 import { BerthError } from '../../base/errors.js';
+import { plural } from '../text-table.js';
 
 const HELP = `
 Example (as root):
@@ -37,11 +38,11 @@ async function clean(): Promise<void> {
     try {
       if (isOfThisNamespace(state)) {
         const taps = undoState(file, state);
-        process.stdout.write(`${state.nic}: removed ${state.tables.length} nftables tables and ${taps} taps, reserved ports restored\n`);
+        process.stdout.write(`${state.nic}: removed ${plural(state.tables.length, 'nftables table')} and ${plural(taps, 'tap')}, reserved ports restored\n`);
       } else {
         const taps = removeTaps(state);
         forget(file);
-        process.stdout.write(`${state.nic}: left in another network namespace, which is gone: removed ${taps} taps\n`);
+        process.stdout.write(`${state.nic}: left in another network namespace, which is gone: removed ${plural(taps, 'tap')}\n`);
       }
     } finally {
       lock.release();

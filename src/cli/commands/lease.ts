@@ -18,9 +18,7 @@ export function leaseCommand(): Command {
     .summary('list, grant, take back and renew leases')
     .description('Lists the leases of a daemon that runs, grants and renews them, and takes them back. A grant obeys the guest\'s policy.')
     .addHelpText('after', '\nExample:\n  $ berth lease ls\n');
-  for (const command of [list(), grant(), revoke(), renew()]) {
-    lease.addCommand(command.exitOverride().showHelpAfterError(`(berth lease ${command.name()} --help shows an example)`));
-  }
+  for (const command of [list(), grant(), revoke(), renew()]) lease.addCommand(command);
   return lease;
 }
 

@@ -1,7 +1,7 @@
 /** Where a replay's forwarded frames go: a capture a guest (`--split`), a live NIC (`--onto`), both, or nowhere. */
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { BerthError, ConfigError, messageOf } from '../../base/errors.js';
+import { BerthError, ConfigError, newFileReason } from '../../base/errors.js';
 import type { FrameSink, FrameSlots } from '../../io/frame-io.js';
 import { findInterface } from '../../io/interfaces.js';
 import { FrameSender } from '../../io/packet-io.js';
@@ -60,7 +60,7 @@ function makeFolder(folder: string): void {
   try {
     makeMissing(resolve(folder));
   } catch (cause) {
-    throw new BerthError('ERR_CAPTURE_WRITE', `${folder}: no folder to write captures into (${messageOf(cause)}); name another`, { cause });
+    throw new BerthError('ERR_CAPTURE_WRITE', `${folder}: no folder to write captures into (${newFileReason(cause)}); name another`, { cause });
   }
 }
 

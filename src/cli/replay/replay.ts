@@ -4,7 +4,7 @@
  * Damage       what was readable is processed and reported; then the reader's error, with the byte offset, is thrown.
  * Output       the summary on standard output, on standard error where the verdicts take it (`--verdicts -`).
  */
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
@@ -80,10 +80,10 @@ export async function replay(file: string, config: Config, options: ReplayOption
 
 /** An output that is the capture itself would destroy it. */
 function refuseOverwriting(file: string, outputs: readonly string[]): void {
-  const input = statSync(file, { throwIfNoEntry: false });
+  const input = existsSync(file) ? statSync(file) : undefined;
   if (input === undefined || !input.isFile()) return;
   for (const output of outputs) {
-    const found = statSync(output, { throwIfNoEntry: false });
+    const found = existsSync(output) ? statSync(output) : undefined;
     if (found?.dev === input.dev && found.ino === input.ino) throw new ConfigError('ERR_SAME_FILE', `${output} is the capture itself; write to another file`);
   }
 }

@@ -5,7 +5,7 @@
  * (guest names are checked by the configuration, reasons and addresses are ours).
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
-import { BerthError, messageOf } from '../../base/errors.js';
+import { BerthError, fileReason, newFileReason } from '../../base/errors.js';
 import { DISCARD, FIRST_FRAGMENT, type FrameBatch, KIND_ARP, KIND_UDP, PASS, REASONS } from '../../dataplane/frame-batch.js';
 import { formatIpv4 } from '../../wire/address.js';
 import { PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../../wire/ipv4.js';
@@ -26,7 +26,7 @@ export class VerdictLines {
     try {
       this.fd = path === '-' ? 1 : openSync(path, 'w');
     } catch (cause) {
-      throw new BerthError('ERR_VERDICTS_WRITE', `${path}: cannot be created: ${messageOf(cause)}`, { cause });
+      throw new BerthError('ERR_VERDICTS_WRITE', `${path}: cannot be created (${newFileReason(cause)}); name a file that this user may write, or - for standard output`, { cause });
     }
   }
 
@@ -57,7 +57,7 @@ export class VerdictLines {
     try {
       for (let done = 0; done < bytes.length; ) done += this.writeSome(bytes, done);
     } catch (cause) {
-      throw new BerthError('ERR_VERDICTS_WRITE', `${this.path === '-' ? 'standard output' : this.path}: cannot be written: ${messageOf(cause)}`, { cause });
+      throw new BerthError('ERR_VERDICTS_WRITE', `${this.path === '-' ? 'standard output' : this.path}: cannot be written (${fileReason(cause)}); make room, or name another file`, { cause });
     }
   }
 
