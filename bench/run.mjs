@@ -1,5 +1,5 @@
 /**
- * Runs the benches: `npm run bench [-- CASE[:VARIANT] …] [--json FILE]`; without names all of them, about two minutes.
+ * Runs the benches: `npm run bench [-- CASE[:VARIANT] …] [--json FILE]`; without names all of them, about three minutes.
  *
  * One process a variant (support/one-case.mjs), one after the other. A line each: what was measured, the goal, whether it
  * was met. Exit code 1 when a goal was missed or a case failed.

@@ -94,7 +94,7 @@ async function setPasta(lab, guest, mtu) {
   const command = ['pasta', '--foreground', '--quiet', '--runas', '0', '--config-net', '--netns', `/run/netns/${guest}`, '-t', PORTS, '-u', PORTS];
   const child = lab.spawn(lab.host, mtu === undefined ? command : [...command, '--mtu', String(mtu)]);
   for (let tries = 0; lab.run(guest, ['ip', 'route', 'show', 'default']) === '' && tries < 100; tries++) await sleep(20);
-  runLoad(lab, guest, 'burst', OUTSIDE, 1, 1);
+  runLoad(lab, guest, 'burst', { address: OUTSIDE }, 1, 1);
   return { pids: [child.pid], at: guest };
 }
 

@@ -3,7 +3,8 @@
  *
  * A round      fresh namespaces for every contender (contenders.mjs), all set up; then each workload (workloads.mjs) on one contender after
  *              the other, so that what is compared was measured seconds apart; every second round in reverse order.
- * Numbers      medians over the rounds; the goals (goals.mjs) on medians of the rounds' ratios.
+ * Numbers      medians over the rounds; the goals (goals.mjs) on medians of the rounds' ratios. --quick: one short round, and not the
+ *              goals of the steering loop.
  * Written      bench/results/peers.json, with every round's values, and peers.svg.
  * Exit status  0; 1 when a goal was missed or Berth failed in a workload; 2 wrong usage, or it cannot run here.
  */
@@ -12,13 +13,15 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { writeChart } from './chart.mjs';
 import { CONTENDERS } from './contenders.mjs';
-import { checkGoals } from './goals.mjs';
+import { checkGoals, checkLoop } from './goals.mjs';
 import { printGoals, printTable } from './print.mjs';
 import { missing, Site } from './site.mjs';
 import { FULL, METRICS, QUICK, WORKLOADS } from './workloads.mjs';
 import { about, aboutLine } from '../support/about.mjs';
 import { median } from '../support/measure.mjs';
 
+/** For what comes after the rounds: the goals of the steering loop, the chart. */
+const RESERVE_SECONDS = 30;
 const RESULTS = path.resolve(import.meta.dirname, '../results');
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean' }, rounds: { type: 'string' }, only: { type: 'string' } } });
@@ -46,7 +49,7 @@ const failures = [];
 const absent = names.map((name) => [name, missing(name)]).filter(([, why]) => why !== undefined);
 const present = names.filter((name) => missing(name) === undefined);
 let done = 0;
-for (let roundSeconds = 0; done < plan.rounds && seconds() + roundSeconds < plan.seconds; done++) {
+for (let roundSeconds = 0; done < plan.rounds && seconds() + roundSeconds < plan.seconds - RESERVE_SECONDS; done++) {
   process.stderr.write(`round ${done + 1} of ${plan.rounds} …\n`);
   const before = seconds();
   await runRound(done);
@@ -55,7 +58,7 @@ for (let roundSeconds = 0; done < plan.rounds && seconds() + roundSeconds < plan
 }
 
 const medians = Object.fromEntries(names.map((name) => [name, mapValues(found[name], (rounds) => median(rounds.filter((value) => value !== undefined)))]));
-const goals = checkGoals(found, METRICS);
+const goals = [...checkGoals(found, METRICS), ...(values.quick ? [] : checkLoop())];
 printTable(present, METRICS, medians);
 for (const name of present) console.log(`${name}: ${CONTENDERS[name].what}`);
 for (const [name, why] of absent) console.log(`not measured: ${name}, ${why}`);

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTENDERS } from './contenders.mjs';
 import { load } from '../support/dist.mjs';
-import { runLoad, startServer } from '../support/load.mjs';
+import { HOST_PORT, runLoad, startServer } from '../support/load.mjs';
 import { cpuSeconds, residentMiB, sleeps } from '../support/processes.mjs';
 
 const READY_MS = 8000;
@@ -46,7 +46,15 @@ export class Site {
   }
 
   run(command, ...numbers) {
-    return runLoad(this.lab, this.lab.outside, command, HOST_ADDRESS, ...numbers);
+    return runLoad(this.lab, this.lab.outside, command, { address: HOST_ADDRESS }, ...numbers);
+  }
+
+  /** Bulk to a server of the host's own, which is none of the forwarder's business; `forwarder`: the CPU seconds that it used. */
+  async measureOwn(milliseconds) {
+    this.ownServer ??= await startServer(this.lab, this.lab.host, HOST_PORT);
+    const before = cpuSeconds(this.pids);
+    const result = runLoad(this.lab, this.lab.outside, 'in', { address: HOST_ADDRESS, first: HOST_PORT }, 1, milliseconds);
+    return { ...result, forwarder: cpuSeconds(this.pids) - before };
   }
 
   /** Runs a client and adds what it cost: CPU seconds of the forwarder's processes, and of all: client, server, forwarder. */

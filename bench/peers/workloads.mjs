@@ -39,6 +39,7 @@ export const METRICS = {
   wholeOut: { what: 'CPU a GB out, whole path', unit: 's', digits: 3, less: true },
   cpuExchanges: { what: 'CPU a 1,000 connections, forwarder', unit: 's', digits: 3, less: true },
   wholeExchanges: { what: 'CPU a 1,000 connections, whole path', unit: 's', digits: 3, less: true },
+  cpuOwn: { what: "CPU a GB of the host's own, forwarder", unit: 's', digits: 3, less: true },
   idle: { what: 'idle, share of a core', unit: '%', digits: 2, less: true },
   wakes: { what: '  wakes', unit: '/s', digits: 0, less: true },
   memory: { what: 'resident memory after all', unit: 'MiB', digits: 0, less: true },
@@ -110,6 +111,14 @@ export const WORKLOADS = [
     run(site, { requests }) {
       const { p99, ...found } = site.measure('requests', IDLE_CONNECTIONS, requests);
       return { requestsBesideIdle: thousands(found), p99BesideIdle: p99 };
+    },
+  },
+  {
+    name: "the host's own traffic",
+    async run(site, { bulk }) {
+      if (site.pids.length === 0) return {};
+      const found = await site.measureOwn(bulk);
+      return { cpuOwn: perGigabyte(found.forwarder, found) };
     },
   },
   {

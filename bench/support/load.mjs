@@ -8,20 +8,22 @@ const PROGRAM = path.join(import.meta.dirname, 'load/build/Release/load');
 /** The server's ports are FIRST_PORT … LAST_PORT (load.h). Eight, so that a mask can name them. */
 export const FIRST_PORT = 7000;
 export const LAST_PORT = 7007;
+/** The first port of a server of the host's own. */
+export const HOST_PORT = 9000;
 
 /** Starts the server; resolves to its process when it listens. */
-export async function startServer(lab, namespace) {
-  const child = lab.spawn(namespace, [PROGRAM, 'serve', String(FIRST_PORT)]);
+export async function startServer(lab, namespace, first = FIRST_PORT) {
+  const child = lab.spawn(namespace, [PROGRAM, 'serve', String(first)]);
   const [said] = await Promise.race([once(child.stdout, 'data'), once(child, 'exit')]);
   if (!String(said).startsWith('ready')) throw new Error(`the load server does not start: ${said}`);
   return child;
 }
 
-/** Runs a client to its end and returns what it prints; throws what it complains of. */
-export function runLoad(lab, namespace, command, address, ...numbers) {
+/** Runs a client to its end against the server at `address` (and its `first` port); returns what it prints, throws what it complains of. */
+export function runLoad(lab, namespace, command, { address, first = FIRST_PORT }, ...numbers) {
   let output;
   try {
-    output = lab.run(namespace, [PROGRAM, command, address, String(FIRST_PORT), ...numbers.map((number) => String(Math.round(number)))]);
+    output = lab.run(namespace, [PROGRAM, command, address, String(first), ...numbers.map((number) => String(Math.round(number)))]);
   } catch (error) {
     output = error.stdout || JSON.stringify({ error: error.message });
   }

@@ -62,11 +62,11 @@ async function burst({ lab, pid, from, address, to }, run, count) {
   process.kill(pid, 'SIGSTOP');
   try {
     await until(() => everyTask(pid, /^State:\s+[Tt]/m), 'the daemon to stop');
-    runLoad(lab, from, 'burst', address, run, count);
+    runLoad(lab, from, 'burst', { address }, run, count);
   } finally {
     process.kill(pid, 'SIGCONT');
   }
-  await until(() => runLoad(lab, to, 'count', LOCALHOST, run).received === count, `${count} frames to arrive`);
+  await until(() => runLoad(lab, to, 'count', { address: LOCALHOST }, run).received === count, `${count} frames to arrive`);
 }
 
 const everyTask = (pid, pattern) => fs.readdirSync(`/proc/${pid}/task`).every((task) => pattern.test(fs.readFileSync(`/proc/${pid}/task/${task}/status`, 'utf8')));

@@ -2,13 +2,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "load.h"
 
-enum { A_CALL = 16, SETTLE_MS = 10, MAX_SETTLES = 50, LATEST = 300000 };
+enum { A_CALL = 32, SETTLE_MS = 10, MAX_SETTLES = 50, TICK = 50000, LATEST = 300000 };
 
 static int openSocket(void) {
   int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -55,24 +56,28 @@ static Report settle(uint32_t run, uint64_t sent) {
 }
 
 /*
- * Sixteen a call, each call at its time. A call that is late is made up for, but not one that is very late (the machine was
- * busy elsewhere): the burst would overrun any buffer, and no NIC sends so.
+ * What is due, then a sleep of TICK, so that the sender leaves the processor to others. What is late is made up for, but not
+ * what is very late (the machine was busy elsewhere): the burst would overrun any buffer, and no NIC sends so.
  */
 void datagrams(uint32_t aSecond, int milliseconds) {
-  uint64_t wanted = (uint64_t)aSecond * (uint64_t)milliseconds / 1000;
+  const uint64_t wanted = (uint64_t)aSecond * (uint64_t)milliseconds / 1000;
   if (wanted < A_CALL || wanted > MAX_DATAGRAMS) fail("too few or too many datagrams");
   int fd = openSocket();
+  prctl(PR_SET_TIMERSLACK, 1);
   const uint32_t run = (uint32_t)(nanoseconds() >> 10) | 1u;
   const int64_t begin = nanoseconds();
   int64_t start = begin;
   uint32_t sent = 0;
   while (sent < wanted) {
-    int64_t due = start + (int64_t)((double)sent * 1e9 / aSecond);
-    int64_t early = due - nanoseconds();
-    if (early < -LATEST) start -= early;
-    if (early > 60000) pause_(early - 55000); /* a sleep of nothing takes 55 µs */
-    else if (early > 0) continue;
-    unsigned count = wanted - sent < A_CALL ? (unsigned)(wanted - sent) : A_CALL;
+    int64_t late = nanoseconds() - (start + (int64_t)((double)sent * 1e9 / aSecond));
+    if (late < 0) {
+      pause_(TICK);
+      continue;
+    }
+    if (late > LATEST) start += late - LATEST;
+    uint64_t due = (uint64_t)((double)(late > LATEST ? LATEST : late) * aSecond / 1e9) + 1;
+    if (due > wanted - sent) due = wanted - sent;
+    unsigned count = due < A_CALL ? (unsigned)due : A_CALL;
     sendSome(fd, run, sent, count);
     sent += count;
   }
