@@ -8,7 +8,7 @@ import { NEVER, type Change, type Ports } from './lease-state.js';
 import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
 import { ConfigError } from '../base/errors.js';
 import { ADDRESS_INDEX_MASK, type Proto } from '../steering/table-layout.js';
-import { TableWriter } from '../steering/table-writer.js';
+import { type TableFollower, TableWriter } from '../steering/table-writer.js';
 import { PROTOCOL_UDP } from '../wire/ipv4.js';
 
 /** Link indices of the guests that lease something on an address, by the table's address index. */
@@ -35,7 +35,7 @@ export class Publisher {
   private readonly guests: GuestsByAddress = [];
 
   /** Publishes the whole plan. Under a guest's policy `implicit` its own frame from a leased endpoint indicates its use (D7). */
-  constructor(plan: LeasePlan, onTable: OnTable = () => undefined) {
+  constructor(plan: LeasePlan, onTable: OnTable = () => undefined, follower?: TableFollower) {
     this.plan = plan;
     const endpoints = countEntries(plan);
     if (endpoints > MAX_ENDPOINTS) {
@@ -44,6 +44,7 @@ export class Publisher {
     this.writer = new TableWriter({
       endpoints,
       addresses: plan.addresses.length,
+      follower,
       publish: (buffer, generation) => {
         onTable(buffer, generation, this.guests);
       },
