@@ -4,6 +4,8 @@
       "target_name": "berth",
       "sources": [
         "src/addon.cc",
+        "src/bpf.cc",
+        "src/bpf_binding.cc",
         "src/ports.cc",
         "src/ports_binding.cc",
         "src/poll_binding.cc",

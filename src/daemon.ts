@@ -7,7 +7,7 @@
  * uses, a link in use, a guest MAC other than the NIC's. A link that is not there yet is waited for.
  */
 import { place, requireForRun, type Config } from './base/config.js';
-import { BerthError, ConfigError } from './base/errors.js';
+import { BerthError, ConfigError, messageOf } from './base/errors.js';
 import type { Log } from './base/log.js';
 import { GuestLinks } from './control/guest-links.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
@@ -21,6 +21,7 @@ import { EngineThread } from './dataplane/thread.js';
 import type { WorkerStart } from './dataplane/worker-protocol.js';
 import { CapIo } from './io/cap-io.js';
 import { createCapRings } from './io/cap-ring.js';
+import { HostFilter } from './io/host-filter.js';
 import { findInterface, type Interface, interfaceIndex, interfaceNames } from './io/interfaces.js';
 import { Lock } from './io/lock.js';
 import { openRings, takeKernelDrops } from './io/packet-io.js';
@@ -105,11 +106,16 @@ export class Daemon {
     host.apply(plan, (guest, error) => guests.leaveOut(guest, error));
     this.removeUnwantedTaps(host);
 
-    const publisher = new Publisher(plan, (buffer, generation, guests) => {
-      this.sendTable(buffer, generation, guests);
-    });
+    const filter = config.backend === 'packet' ? this.hostFilter() : undefined;
+    const publisher = new Publisher(
+      plan,
+      (buffer, generation, guests) => {
+        this.sendTable(buffer, generation, guests);
+      },
+      filter,
+    );
     publisher.restoreImplicit(host.implicitUses);
-    const { engine, takeDrops } = await this.startEngine(publisher, this.rejectOutput());
+    const { engine, takeDrops } = await this.startEngine(publisher, filter, this.rejectOutput());
     this.sendTable = (buffer, generation, guests) => {
       engine.send({ type: 'table', buffer, generation, guests });
     };
@@ -163,10 +169,30 @@ export class Daemon {
     }
   }
 
-  private async startEngine(publisher: Publisher, sendRefusal: (packet: Uint8Array) => void): Promise<{ engine: EngineThread; takeDrops: () => number }> {
+  /** Undefined where the kernel refuses it: then the engine sees the host's own frames too, and passes them. */
+  private hostFilter(): HostFilter | undefined {
+    try {
+      const filter = new HostFilter(parseMac(this.nic.mac));
+      this.undo.push(() => {
+        filter.close();
+      });
+      this.counters.leftBefore = () => filter.left();
+      return filter;
+    } catch (error) {
+      this.log.warn(`${messageOf(error)}; the host's own frames go through Berth too and cost it time: allow it bpf(2), with CAP_BPF`);
+      return undefined;
+    }
+  }
+
+  private async startEngine(
+    publisher: Publisher,
+    filter: HostFilter | undefined,
+    sendRefusal: (packet: Uint8Array) => void,
+  ): Promise<{ engine: EngineThread; takeDrops: () => number }> {
     const { config, nic } = this;
     const io: WorkerStart['nic'] =
       config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex) };
+    if (io.backend === 'packet') filter?.attach(io.sockets);
     let cap: CapIo | null = null;
     const engine = await EngineThread.start(
       {

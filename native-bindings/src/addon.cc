@@ -7,6 +7,7 @@ Napi::Function DefineSockDiag(Napi::Env env);
 Napi::Value NetnsCookieFn(const Napi::CallbackInfo& info);
 Napi::Function DefinePoll(Napi::Env env);
 void ExportSockets(Napi::Env env, Napi::Object exports);
+void ExportBpf(Napi::Env env, Napi::Object exports);
 }  // namespace berth
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
@@ -15,6 +16,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("netnsCookie", Napi::Function::New(env, berth::NetnsCookieFn));
   exports.Set("Poll", berth::DefinePoll(env));
   berth::ExportSockets(env, exports);
+  berth::ExportBpf(env, exports);
   return exports;
 }
 

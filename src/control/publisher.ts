@@ -9,7 +9,7 @@ import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
 import type { GuestPlan } from './lease-plan.js';
 import { ConfigError } from '../base/errors.js';
 import { ADDRESS_INDEX_MASK, type Proto } from '../steering/table-layout.js';
-import { TableWriter } from '../steering/table-writer.js';
+import { type TableFollower, TableWriter } from '../steering/table-writer.js';
 import { PROTOCOL_UDP } from '../wire/ipv4.js';
 
 /** Link indices of the guests that lease something on an address, by the table's address index. */
@@ -37,7 +37,7 @@ export class Publisher {
   private readonly onTable: OnTable;
 
   /** Publishes the whole plan. Under a guest's policy `implicit` its own frame from a leased endpoint indicates its use (D7). */
-  constructor(plan: LeasePlan, onTable: OnTable = () => undefined) {
+  constructor(plan: LeasePlan, onTable: OnTable = () => undefined, follower?: TableFollower) {
     this.plan = plan;
     this.onTable = onTable;
     const endpoints = countEntries(plan);
@@ -45,6 +45,7 @@ export class Publisher {
     this.writer = new TableWriter({
       endpoints,
       addresses: plan.addresses.length,
+      follower,
       publish: (buffer, generation) => {
         onTable(buffer, generation, this.guests);
       },

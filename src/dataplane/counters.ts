@@ -75,6 +75,8 @@ export interface CounterSnapshot {
 
 export class Counters {
   readonly buffer: SharedArrayBuffer;
+  /** What a filter in the kernel left to the host before the engine saw it: counts as passed. */
+  leftBefore: (() => Partial<Record<Reason, Tally>>) | null = null;
   private readonly values: Float64Array;
 
   /** New counters for `links` links, or a view of existing ones. */
@@ -158,7 +160,7 @@ export class Counters {
       ingress: {
         forwarded: this.tally(0),
         discarded: this.reasons(INGRESS, DISCARDED_CLASS),
-        passed: this.reasons(INGRESS, PASSED_CLASS),
+        passed: this.passed(),
       },
       egress: { forwarded: this.tally(DIRECTION_WORDS), discarded: this.reasons(EGRESS, DISCARDED_CLASS) },
       kernelDrops: this.values[KERNEL_DROPS],
@@ -166,6 +168,15 @@ export class Counters {
       unmade: this.values[UNMADE],
       guests,
     };
+  }
+
+  private passed(): Partial<Record<Reason, Tally>> {
+    const found = this.reasons(INGRESS, PASSED_CLASS);
+    for (const [reason, left] of Object.entries(this.leftBefore?.() ?? {}) as [Reason, Tally][]) {
+      const { frames, bytes } = found[reason] ?? { frames: 0, bytes: 0 };
+      if (frames + left.frames > 0) found[reason] = { frames: frames + left.frames, bytes: bytes + left.bytes };
+    }
+    return found;
   }
 
   private tally(at: number): Tally {

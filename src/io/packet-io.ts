@@ -11,19 +11,20 @@ import { addon, check } from '../native/binding.js';
 
 export const RING_BLOCK_BYTES = 1024 * 1024;
 
-/** The size of a ring's slots, and its number of blocks. */
-interface RingSize {
+/** The size of a ring's slots, its number of blocks, and the lengths of the frames it takes, in bytes. */
+interface RingShape {
   slotBytes: number;
   blocks: number;
+  shortest: number;
+  longest: number;
 }
 
-/** 8,192 slots. A burst of that many frames waits without loss. */
-export const SMALL_RING: RingSize = { slotBytes: 2048, blocks: 16 };
-/** 510 slots, each of which holds the longest super-frame. */
-export const LARGE_RING: RingSize = { slotBytes: 68 * 1024, blocks: 34 };
 /** With the kernel's and the virtio-net header before it, such a frame fits a small slot; those of the usual MTU do. */
 const LONGEST_SMALL = 1900;
-const LONGEST = 0xffffffff;
+/** 8,192 slots. A burst of that many frames waits without loss. */
+export const SMALL_RING: RingShape = { slotBytes: 2048, blocks: 16, shortest: 0, longest: LONGEST_SMALL };
+/** 510 slots, each of which holds the longest super-frame. */
+export const LARGE_RING: RingShape = { slotBytes: 68 * 1024, blocks: 34, shortest: LONGEST_SMALL + 1, longest: 0xffffffff };
 
 /** The sockets of the NIC's two rings, each of which takes the frames of its size. */
 export interface RingSockets {
@@ -33,11 +34,11 @@ export interface RingSockets {
 
 /** Opens both rings on the NIC. The descriptors are the caller's until they are attached to LivePorts. */
 export function openRings(nic: string, ifindex: number): RingSockets {
-  const open = (size: RingSize, promiscuous: boolean, shortest: number, longest: number): number =>
-    check(addon().openRing(ifindex, promiscuous, size.slotBytes, RING_BLOCK_BYTES, size.blocks, shortest, longest), `opening a packet ring on ${nic}`);
-  const small = open(SMALL_RING, true, 0, LONGEST_SMALL);
+  const open = ({ slotBytes, blocks, shortest, longest }: RingShape, promiscuous: boolean): number =>
+    check(addon().openRing(ifindex, promiscuous, slotBytes, RING_BLOCK_BYTES, blocks, shortest, longest), `opening a packet ring on ${nic}`);
+  const small = open(SMALL_RING, true);
   try {
-    return { small, large: open(LARGE_RING, false, LONGEST_SMALL + 1, LONGEST) };
+    return { small, large: open(LARGE_RING, false) };
   } catch (error) {
     addon().closeFd(small);
     throw error;

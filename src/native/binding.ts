@@ -88,6 +88,15 @@ export interface Addon {
   sendFrame(fd: number, frames: Uint8Array, offset: number, length: number): number;
   reservePorts(address: number, protocol: number, first: number, last: number, fds: Int32Array): number;
   raiseFileLimit(count: number): number;
+  /** `type` and `flags` as in linux/bpf.h. */
+  bpfCreateMap(type: number, keyBytes: number, valueBytes: number, entries: number, flags: number): number;
+  bpfUpdateMap(map: number, key: Uint32Array, value: Uint32Array): number;
+  /** A map's values, in memory that the kernel sees too, for as long as the ArrayBuffer lives. */
+  bpfMapMemory(map: number, bytes: number): ArrayBuffer | number;
+  bpfLoad(instructions: Uint8Array): number;
+  bpfAttach(socket: number, program: number): number;
+  /** What the program returns for a frame. */
+  bpfRun(program: number, frame: Uint8Array): number;
 }
 
 const require = createRequire(import.meta.url);

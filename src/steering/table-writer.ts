@@ -42,11 +42,24 @@ import { BerthError } from '../base/errors.js';
 /** Hands a new buffer to every reader; each answers with `TableWriter.adopted(reader, generation)`. */
 export type Publish = (buffer: SharedArrayBuffer, generation: number) => void;
 
+/** Is told what the table is about to hold, and holds no more, so that a filter before it can let it see what it needs. */
+export interface TableFollower {
+  /** The address is ours from now on; `index` is its part of a key (table-layout.ts). */
+  address(address: number, index: number): void;
+  /** Every port of the address may be looked up from now on. */
+  whole(address: number): void;
+  /** The endpoint may be found from now on. */
+  taken(key: number): void;
+  /** The endpoint has no entry any more. */
+  freed(key: number): void;
+}
+
 export interface TableWriterOptions {
   /** Endpoints expected; the table grows by itself past them. */
   endpoints?: number;
   addresses?: number;
   publish?: Publish;
+  follower?: TableFollower | undefined;
 }
 
 export class TableWriter {
@@ -55,11 +68,13 @@ export class TableWriter {
   private retiring: { table: SteeringTable; readers: Set<number> }[] = [];
   private readonly readers = new Set<number>();
   private readonly publish: Publish;
+  private readonly follower: TableFollower | undefined;
   private readonly leastSlots: number;
   private live = 0;
 
   constructor(options: TableWriterOptions = {}) {
     this.publish = options.publish ?? (() => undefined);
+    this.follower = options.follower;
     this.leastSlots = powerOfTwo(2 * (options.endpoints ?? 1024));
     this.table = createTable(powerOfTwo(2 * (options.addresses ?? 8)), this.leastSlots, 1);
   }
@@ -105,6 +120,7 @@ export class TableWriter {
       throw new BerthError('ERR_TABLE_FULL', `the steering table holds ${MAX_ADDRESSES} addresses; lease fewer, or run a daemon a NIC`);
     }
     if (2 * index > words[H_ADDRESS_CAPACITY]) this.rebuild(2 * index);
+    this.follower?.address(address, index);
     for (const table of this.writable()) insertAddress(table, address, index);
     return index;
   }
@@ -118,6 +134,7 @@ export class TableWriter {
   /** Sets aside the whole `address` for `link`: every port of it that has no entry of its own. */
   leaseWhole(address: number, link: number, mayImply: boolean): void {
     const index = this.addAddress(address);
+    this.follower?.whole(address);
     for (const table of this.writable()) markWhole(table, address);
     this.put(wildcardKey(index), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
   }
@@ -144,7 +161,10 @@ export class TableWriter {
   release(address: number, proto: Proto, port: number): boolean {
     const key = this.keyAt(address, proto, port);
     const freed = this.change(key, STATE_FREE);
-    if (freed) this.live--;
+    if (freed) {
+      this.live--;
+      this.follower?.freed(key);
+    }
     return freed;
   }
 
@@ -209,6 +229,7 @@ export class TableWriter {
   }
 
   private put(key: number, value: number): void {
+    this.follower?.taken(key);
     const before = probe(this.table.words, this.table.base, this.table.mask, this.table.shift, key);
     if (before === MISS && 2 * (this.table.words[H_KEYS] + 1) > this.table.mask + 1) this.rebuild(0);
     if (before === MISS || (this.table.words[before] & STATE_MASK) === STATE_FREE) this.live++;

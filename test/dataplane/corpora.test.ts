@@ -10,13 +10,15 @@ import { hasTool, readAll, temporaryDirectory } from '../io/capture-files.js';
 import { type Entry, fillTable, ip, RecordingSink } from '../support/dataplane-harness.js';
 import { type Seen, seenByTshark } from '../support/dataplane-oracle.js';
 import { type Outcome, Reference } from '../support/dataplane-reference.js';
+import { leftBy, LONGEST_TRIAL, withoutFilter } from '../support/host-filter.js';
 import { Counters } from '../../src/dataplane/counters.js';
 import { Engine } from '../../src/dataplane/engine.js';
 import { FIRST_FRAGMENT, KIND_ARP, KIND_MALFORMED, KIND_NOT_IPV4, KIND_TCP, KIND_UDP, PASS, REASONS } from '../../src/dataplane/frame-batch.js';
 import { ANY_STATION } from '../../src/dataplane/parse.js';
 import { openCapture } from '../../src/io/capture-reader.js';
 import { FrameSlots } from '../../src/io/frame-io.js';
-import { TableWriter } from '../../src/steering/table-writer.js';
+import { HostFilter } from '../../src/io/host-filter.js';
+import { type TableFollower, TableWriter } from '../../src/steering/table-writer.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { formatIpv4 } from '../../src/wire/address.js';
 
@@ -52,8 +54,8 @@ interface Found {
 }
 
 /** Reads the capture through the engine; `batch` frames a turn. */
-async function steer(path: string, entries: readonly Entry[], addresses: readonly string[], batch = 100): Promise<Found[]> {
-  const writer = new TableWriter();
+async function steer(path: string, entries: readonly Entry[], addresses: readonly string[], batch = 100, follower?: TableFollower): Promise<Found[]> {
+  const writer = new TableWriter({ follower });
   fillTable(writer, entries, addresses);
   const slots = new FrameSlots(batch);
   const engine = new Engine({ slots, table: new SteeringTable(writer.buffer), counters: new Counters(8), station: ANY_STATION, rejecting: false });
@@ -167,6 +169,21 @@ describe.skipIf(missing.length > 0).each(FILES)('corpus $name', ({ name, frames 
     const byHundred = await lines(100);
     expect(await lines(1)).toEqual(byHundred);
     expect(await lines(1024)).toEqual(byHundred);
+  });
+
+  it.skipIf(withoutFilter('corpora'))('leaves nothing to the host in the kernel that the engine would not pass for the same reason', async () => {
+    const path = unpack(name);
+    const { entries, addresses } = plan(seenByTshark(path, ORACLE));
+    const filter = new HostFilter(null);
+    try {
+      const found = (await steer(path, entries, addresses, 100, filter)).filter(({ bytes }) => bytes.length > 0 && bytes.length < LONGEST_TRIAL);
+      const left = leftBy(filter, found.map(({ bytes }) => bytes));
+      const differences = found.map((frame, n) => ({ n, left: left[n], frame })).filter(({ left: reason, frame }) => reason !== null && (frame.verdict !== 'pass' || frame.reason !== reason || frame.copies.length > 0));
+      expect(differences).toEqual([]);
+      for (const reason of ['not-leased', 'not-ours', 'not-ipv4', 'other-protocol']) expect(left.filter((one) => one === reason).length, reason).toBeGreaterThan(0);
+    } finally {
+      filter.close();
+    }
   });
 
   const filters = [

@@ -12,7 +12,7 @@ import { DISCARD, PASS, type Reason, REASONS } from '../../src/dataplane/frame-b
 import { ANY_STATION, type Station, stationOf } from '../../src/dataplane/parse.js';
 import { FrameSlots, type FrameSink } from '../../src/io/frame-io.js';
 import { type Proto, PROTO_TCP, PROTO_UDP, STATE_MASK } from '../../src/steering/table-layout.js';
-import { TableWriter } from '../../src/steering/table-writer.js';
+import { type TableFollower, TableWriter } from '../../src/steering/table-writer.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { parseIpv4, parseMac } from '../../src/wire/address.js';
 
@@ -113,12 +113,14 @@ export interface PlaneOptions {
   /** The NIC's MAC; none: as on a capture. */
   station?: string;
   rejecting?: boolean;
+  /** What follows the steering table. */
+  follower?: TableFollower;
 }
 
 export const FIRST_SECOND = 1_700_000_000;
 
 export class Plane {
-  readonly writer = new TableWriter();
+  readonly writer: TableWriter;
   readonly engine: Engine;
   readonly counters: Counters;
   readonly sink = new RecordingSink();
@@ -126,7 +128,8 @@ export class Plane {
   private expected: CounterSnapshot;
 
   constructor(options: PlaneOptions = {}) {
-    const { entries = [], addresses = [], guests = 3, station, rejecting = false } = options;
+    const { entries = [], addresses = [], guests = 3, station, rejecting = false, follower } = options;
+    this.writer = new TableWriter({ follower });
     fillTable(this.writer, entries, addresses);
     this.slots = new FrameSlots(256);
     this.counters = new Counters(guests);

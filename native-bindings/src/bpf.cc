@@ -1,0 +1,70 @@
+#include "bpf.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <vector>
+
+namespace berth {
+
+namespace {
+
+// The kernel's own way to say "a pointer" in an attribute.
+uint64_t Address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
+int Bpf(int command, bpf_attr& attributes) {
+  long result = syscall(SYS_bpf, command, &attributes, sizeof attributes);
+  return result < 0 ? -errno : static_cast<int>(result);
+}
+
+}  // namespace
+
+int CreateMap(uint32_t type, uint32_t key_bytes, uint32_t value_bytes, uint32_t entries, uint32_t flags) {
+  bpf_attr attributes{};
+  attributes.map_type = type;
+  attributes.key_size = key_bytes;
+  attributes.value_size = value_bytes;
+  attributes.max_entries = entries;
+  attributes.map_flags = flags;
+  return Bpf(BPF_MAP_CREATE, attributes);
+}
+
+int UpdateMap(int map, const void* key, const void* value) {
+  bpf_attr attributes{};
+  attributes.map_fd = static_cast<uint32_t>(map);
+  attributes.key = Address(key);
+  attributes.value = Address(value);
+  return Bpf(BPF_MAP_UPDATE_ELEM, attributes);
+}
+
+int LoadSocketFilter(const void* instructions, uint32_t count) {
+  bpf_attr attributes{};
+  attributes.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
+  attributes.insns = Address(instructions);
+  attributes.insn_cnt = count;
+  attributes.license = Address("");
+  return Bpf(BPF_PROG_LOAD, attributes);
+}
+
+int AttachSocketFilter(int socket, int program) {
+  return setsockopt(socket, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof program) < 0 ? -errno : 0;
+}
+
+int64_t RunSocketFilter(int program, const uint8_t* frame, size_t length) {
+  // The trial takes an Ethernet header off before it runs the program, as for other sockets: give it one to take.
+  constexpr size_t kHeader = 14;
+  std::vector<uint8_t> data(kHeader + length);
+  memcpy(data.data() + kHeader, frame, length);
+  bpf_attr attributes{};
+  attributes.test.prog_fd = static_cast<uint32_t>(program);
+  attributes.test.data_in = Address(data.data());
+  attributes.test.data_size_in = static_cast<uint32_t>(data.size());
+  int result = Bpf(BPF_PROG_TEST_RUN, attributes);
+  return result < 0 ? result : static_cast<int64_t>(attributes.test.retval);
+}
+
+}  // namespace berth
