@@ -17,6 +17,7 @@ import {
   KIND_MALFORMED,
   KIND_NOT_IPV4,
   KIND_SHORT_FRAGMENT,
+  KIND_TCP,
   KIND_UDP,
   MALFORMED,
   NO_REASON,
@@ -49,6 +50,7 @@ import { ARP_SENDER_MAC } from '../wire/arp.js';
 import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.js';
 import { ICMP_ECHO_REQUEST, ICMP_HEADER_BYTES, ICMP_REDIRECT, isIcmpError } from '../wire/icmp.js';
 import { FRAGMENT_OFFSET_MASK, IPV4_MIN_HEADER_BYTES, MORE_FRAGMENTS, PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
+import { TCP_FLAGS, TCP_RST } from '../wire/tcp.js';
 
 /** `link` is the index of the link that the whole batch came from, `station` the NIC's MAC. */
 export function decideEgress(batch: FrameBatch, link: number, table: SteeringTable, memory: Memory, station: Station): void {
@@ -71,7 +73,7 @@ export function decideEgress(batch: FrameBatch, link: number, table: SteeringTab
       if (mayUse(value, link) && (any || (view.getUint32(start + 6) === high && view.getUint16(start + 10) === low))) {
         verdict[i] = TO_NIC;
         reason[i] = NO_REASON;
-        indicate(words, at, value);
+        indicate(batch, i, words, at, value);
         if (what >= FIRST_FRAGMENT) rememberSent(batch, i, link, memory);
         continue;
       }
@@ -91,12 +93,18 @@ function mayUse(value: number, link: number): boolean {
   return state !== STATE_FREE && state !== STATE_QUARANTINED && value >>> LINK_SHIFT === link;
 }
 
-/** D7. Fails harmlessly when the control plane was faster. */
-function indicate(words: Uint32Array, at: number, value: number): void {
-  if ((value & (STATE_MASK | MAY_IMPLY)) === (STATE_LEASED | MAY_IMPLY)) {
+/**
+ * D7. Fails harmlessly when the control plane was faster. A reset is no use: it is the guest's kernel that says so of a port
+ * that has been closed, to a frame that was on its way; and each would bring the next.
+ */
+function indicate(batch: FrameBatch, i: number, words: Uint32Array, at: number, value: number): void {
+  const isNew = (value & (STATE_MASK | MAY_IMPLY)) === (STATE_LEASED | MAY_IMPLY);
+  if (!isNew && (value & (IMPLICIT | ACTIVE)) !== IMPLICIT) return;
+  if ((batch.kind[i] & 1) === KIND_TCP && (batch.slots.view.getUint8(batch.l4[i] + TCP_FLAGS) & TCP_RST) !== 0) return;
+  if (isNew) {
     Atomics.compareExchange(words, at, value, (value & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE);
     Atomics.store(words, H_IMPLIED, 1);
-  } else if ((value & (IMPLICIT | ACTIVE)) === IMPLICIT) {
+  } else {
     Atomics.compareExchange(words, at, value, value | ACTIVE);
   }
 }

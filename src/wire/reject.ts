@@ -17,7 +17,7 @@ import {
   PROTOCOL_TCP,
   PROTOCOL_UDP,
 } from './ipv4.js';
-import { TCP_ACK, TCP_FIN, TCP_MIN_HEADER_BYTES, TCP_RST, TCP_SYN } from './tcp.js';
+import { TCP_ACK, TCP_FIN, TCP_FLAGS, TCP_MIN_HEADER_BYTES, TCP_RST, TCP_SYN } from './tcp.js';
 import { UDP_HEADER_BYTES } from './udp.js';
 
 const DONT_FRAGMENT = 0x4000;
@@ -70,7 +70,7 @@ export function mayReject(offender: Offender): boolean {
   const left = present - headerBytes;
   switch (bytes[ip + 9]) {
     case PROTOCOL_TCP:
-      return left >= TCP_MIN_HEADER_BYTES && (bytes[transport + 13] & TCP_RST) === 0;
+      return left >= TCP_MIN_HEADER_BYTES && (bytes[transport + TCP_FLAGS] & TCP_RST) === 0;
     case PROTOCOL_UDP:
       return left >= UDP_HEADER_BYTES;
     case PROTOCOL_ICMP:
@@ -99,7 +99,7 @@ export function tcpReset(offender: Offender): Uint8Array | null {
   const dataBytes = (totalLength === 0 ? captured : totalLength) - (tcp - ip) - headerBytes;
   if (headerBytes < TCP_MIN_HEADER_BYTES || dataBytes < 0) return null;
 
-  const flags = bytes[tcp + 13];
+  const flags = bytes[tcp + TCP_FLAGS];
   const hasAck = (flags & TCP_ACK) !== 0;
   const segmentLength = dataBytes + ((flags & TCP_SYN) !== 0 ? 1 : 0) + ((flags & TCP_FIN) !== 0 ? 1 : 0);
   const answer = answerTo(bytes, ip, PROTOCOL_TCP, TCP_MIN_HEADER_BYTES);
@@ -110,7 +110,7 @@ export function tcpReset(offender: Offender): Uint8Array | null {
   view.setUint32(out + 4, hasAck ? readUint32(bytes, tcp + 8) : 0);
   view.setUint32(out + 8, hasAck ? 0 : readUint32(bytes, tcp + 4) + segmentLength);
   view.setUint8(out + 12, (TCP_MIN_HEADER_BYTES / 4) << 4);
-  view.setUint8(out + 13, hasAck ? TCP_RST : TCP_RST | TCP_ACK);
+  view.setUint8(out + TCP_FLAGS, hasAck ? TCP_RST : TCP_RST | TCP_ACK);
   const pseudo = pseudoHeaderSum(view.getUint32(12), view.getUint32(16), PROTOCOL_TCP, TCP_MIN_HEADER_BYTES);
   view.setUint16(out + 16, checksum(answer, out, TCP_MIN_HEADER_BYTES, pseudo));
   return answer;

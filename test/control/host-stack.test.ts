@@ -86,7 +86,7 @@ describe.skipIf(!liveTests('host-stack'))('host stack', () => {
     expect(code).toBe(2);
     expect({ ...world.hostState(), sockets: '' }).toEqual({ ...before, stateFiles: ['eth0.json'], sockets: '' });
     expect(taps(world)).toEqual([true, true]);
-    expect((await world.berth('clean')).output).toContain('removed 1 nftables tables and 2 taps');
+    expect((await world.berth('clean')).output).toContain('removed 1 nftables table and 2 taps');
     expect({ ...world.hostState(), sockets: '' }).toEqual({ ...clean, sockets: '' });
     expect(taps(world)).toEqual([false, false]);
   });

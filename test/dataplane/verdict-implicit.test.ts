@@ -6,6 +6,7 @@ import { DISCARD, ip, PASS, Plane, type PlaneOptions, TO_NIC, toGuest } from '..
 import { REMOTE, SHARED, verdictTable, WHOLE_LEASED, WORLD } from '../support/dataplane-rows.js';
 import { ACTIVE, IMPLICIT, MAY_IMPLY, STATE_IN_USE, STATE_LEASED } from '../../src/steering/table-layout.js';
 import { eth } from '../../src/wire/frame-builder.js';
+import { TCP_ACK, TCP_RST } from '../../src/wire/tcp.js';
 
 const NIC = '02:00:5e:10:00:10';
 const sent = (port: number, src = SHARED, mac = NIC) => eth({ src: mac }).ipv4({ src, dst: REMOTE }).tcp(port, 443).build();
@@ -67,6 +68,13 @@ describe('the implicit indication', () => {
         after: (plane) => {
           expect(plane.value(SHARED, 'tcp', 8082)).toBe(value(0, STATE_LEASED));
         },
+      },
+      {
+        name: 'is not made by a reset, which says that nothing is there; the frame goes out all the same',
+        steps: [
+          { from: 0, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).tcp(8082, 443, { flags: TCP_RST | TCP_ACK }).build(), verdict: TO_NIC },
+          { frame: answer(8082), verdict: DISCARD, reason: 'not-in-use' },
+        ],
       },
       {
         name: 'does not revive a quarantined endpoint',

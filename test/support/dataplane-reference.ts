@@ -181,6 +181,8 @@ export class Reference {
   private endpointOut(body: Ipv4, guest: number): Outcome {
     const held = this.find(body.src, body.protocol, u16(body.payload, 0));
     if (held?.guest !== guest || held.state === 'quarantined') return refuse('spoofed');
+    const isReset = body.protocol === 6 && (body.payload[13] & 4) !== 0;
+    if (isReset) return forward();
     if (held.state === 'leased' && held.mayImply) {
       held.state = 'in use';
       held.implicit = true;
