@@ -293,11 +293,13 @@ export class ControlPlane {
     const changes = decided.flatMap((one) => one.changes);
     const stored = changes.filter(({ type }) => type !== 'use' && type !== 'end-use');
     if (stored.length > 0) await store.commit(stored);
-    const leased = changedPorts(changes, (change) => change.type === 'lease' && change.until !== NEVER);
+    // What the configuration leased is the plan's to mute, until it is quarantined after a guest that was removed.
+    const held = changedPorts(changes, (change) => (change.type === 'lease' && change.until !== NEVER) || change.type === 'quarantine');
+    const silent = both(held, this.muted, (ports, muted) => ports.subtract(muted));
     const freed = changedPorts(changes, ({ type }) => type === 'free');
     // The host is silent before the first frame may be steered, and hears again only after the last one.
-    if (count(leased) > 0) {
-      this.muted = both(this.muted, leased, (muted, ports) => muted.union(ports));
+    if (count(silent) > 0) {
+      this.muted = both(this.muted, silent, (muted, ports) => muted.union(ports));
       await host.setGranted(this.muted);
     }
     for (const one of decided) {

@@ -2,8 +2,8 @@
  * Verdict stage, egress (from a guest's link to the NIC): forward what is the guest's to send, drop the rest; design §3, D6, D7.
  *
  * A guest is hostile until checked: the source MAC must be the NIC's, the source address and endpoint leased to this
- * link, an ARP sender likewise. A frame from a leased endpoint that is not in use is itself the indication (D7): one
- * compare-and-swap turns it to in use, where the lease's policy allows.
+ * link, an ARP sender likewise. A frame from a leased endpoint that is not in use is itself the indication (D7), unless it
+ * only answers or ends: one compare-and-swap turns it to in use, where the lease's policy allows.
  */
 import {
   ANNOUNCEMENT,
@@ -50,7 +50,7 @@ import { ARP_SENDER_MAC } from '../wire/arp.js';
 import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.js';
 import { ICMP_ECHO_REQUEST, ICMP_HEADER_BYTES, ICMP_REDIRECT, isIcmpError } from '../wire/icmp.js';
 import { FRAGMENT_OFFSET_MASK, IPV4_MIN_HEADER_BYTES, MORE_FRAGMENTS, PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
-import { TCP_FLAGS, TCP_RST } from '../wire/tcp.js';
+import { TCP_ACK, TCP_DATA_OFFSET, TCP_FIN, TCP_FLAGS, TCP_RST, TCP_SYN } from '../wire/tcp.js';
 
 /** `link` is the index of the link that the whole batch came from, `station` the NIC's MAC. */
 export function decideEgress(batch: FrameBatch, link: number, table: SteeringTable, memory: Memory, station: Station): void {
@@ -93,20 +93,32 @@ function mayUse(value: number, link: number): boolean {
   return state !== STATE_FREE && state !== STATE_QUARANTINED && value >>> LINK_SHIFT === link;
 }
 
-/**
- * D7. Fails harmlessly when the control plane was faster. A reset is no use: it is the guest's kernel that says so of a port
- * that has been closed, to a frame that was on its way; and each would bring the next.
- */
+/** D7. Fails harmlessly when the control plane was faster. */
 function indicate(batch: FrameBatch, i: number, words: Uint32Array, at: number, value: number): void {
   const isNew = (value & (STATE_MASK | MAY_IMPLY)) === (STATE_LEASED | MAY_IMPLY);
   if (!isNew && (value & (IMPLICIT | ACTIVE)) !== IMPLICIT) return;
-  if ((batch.kind[i] & 1) === KIND_TCP && (batch.slots.view.getUint8(batch.l4[i] + TCP_FLAGS) & TCP_RST) !== 0) return;
+  if ((batch.kind[i] & 1) === KIND_TCP && !indicates(batch, i, isNew)) return;
   if (isNew) {
     Atomics.compareExchange(words, at, value, (value & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE);
     Atomics.store(words, H_IMPLIED, 1);
   } else {
     Atomics.compareExchange(words, at, value, value | ACTIVE);
   }
+}
+
+/**
+ * Whether a TCP segment says that its endpoint is used. What answers or ends (SYN-ACK, bare ACK, FIN, RST) begins no use: a
+ * guest's kernel sends it for a port that has just been closed, to frames that were on their way, and each would bring the
+ * next. All but RST keep up a use.
+ */
+function indicates(batch: FrameBatch, i: number, isNew: boolean): boolean {
+  const { view } = batch.slots;
+  const header = batch.l4[i];
+  const flags = view.getUint8(header + TCP_FLAGS);
+  if (!isNew) return (flags & TCP_RST) === 0;
+  if ((flags & (TCP_RST | TCP_FIN)) !== 0) return false;
+  if ((flags & TCP_SYN) !== 0) return (flags & TCP_ACK) === 0;
+  return header + ((view.getUint8(header + TCP_DATA_OFFSET) >>> 4) << 2) < batch.end[i];
 }
 
 /** NO_REASON where a frame that is not plain TCP or UDP may go out, else why not. */

@@ -3,14 +3,15 @@
  */
 import { describe, expect, it, vi } from 'vitest';
 import { DISCARD, ip, PASS, Plane, type PlaneOptions, TO_NIC, toGuest } from '../support/dataplane-harness.js';
-import { REMOTE, SHARED, verdictTable, WHOLE_LEASED, WORLD } from '../support/dataplane-rows.js';
+import { REMOTE, type Row, SHARED, verdictTable, WHOLE_LEASED, WORLD } from '../support/dataplane-rows.js';
 import { ACTIVE, IMPLICIT, MAY_IMPLY, STATE_IN_USE, STATE_LEASED } from '../../src/steering/table-layout.js';
 import { eth } from '../../src/wire/frame-builder.js';
-import { TCP_ACK, TCP_RST } from '../../src/wire/tcp.js';
+import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../../src/wire/tcp.js';
 
 const NIC = '02:00:5e:10:00:10';
 const sent = (port: number, src = SHARED, mac = NIC) => eth({ src: mac }).ipv4({ src, dst: REMOTE }).tcp(port, 443).build();
 const answer = (port: number, dst = SHARED) => eth().ipv4({ src: REMOTE, dst }).tcp(443, port).build();
+const segment = (flags: number, bytes: number) => eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).tcp(8082, 443, { flags, payload: new Uint8Array(bytes) }).build();
 const value = (link: number, bits: number) => ((link << 16) | bits) >>> 0;
 const explicit: PlaneOptions = { entries: WORLD.map((entry) => ({ ...entry, mayImply: false })) };
 
@@ -69,11 +70,33 @@ describe('the implicit indication', () => {
           expect(plane.value(SHARED, 'tcp', 8082)).toBe(value(0, STATE_LEASED));
         },
       },
-      {
-        name: 'is not made by a reset, which says that nothing is there; the frame goes out all the same',
+      ...([
+        ['a reset', TCP_RST | TCP_ACK, 0],
+        ['the answer to a connection', TCP_SYN | TCP_ACK, 0],
+        ['an end', TCP_FIN | TCP_ACK, 0],
+        ['an end with data', TCP_FIN | TCP_ACK, 9],
+        ['a bare acknowledgement', TCP_ACK, 0],
+      ] as const).map(([what, flags, bytes]): Row => ({
+        name: `is not made by ${what}, which answers or ends what was; the frame goes out all the same`,
         steps: [
-          { from: 0, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).tcp(8082, 443, { flags: TCP_RST | TCP_ACK }).build(), verdict: TO_NIC },
+          { from: 0, frame: segment(flags, bytes), verdict: TO_NIC },
           { frame: answer(8082), verdict: DISCARD, reason: 'not-in-use' },
+        ],
+      })),
+      {
+        name: 'is made by data of a connection that was there before',
+        steps: [
+          { from: 0, frame: segment(TCP_ACK, 1), verdict: TO_NIC },
+          { frame: answer(8082), verdict: toGuest(0) },
+        ],
+      },
+      {
+        name: 'is kept up by a bare acknowledgement, and not by a reset',
+        steps: [
+          { from: 0, frame: sent(8082), verdict: TO_NIC },
+          { before: ({ writer }) => expect(writer.sweepIdle(0)).toBe(0), from: 0, frame: segment(TCP_ACK, 0), verdict: TO_NIC },
+          { before: ({ writer }) => expect(writer.sweepIdle(0)).toBe(0), from: 0, frame: segment(TCP_RST, 0), verdict: TO_NIC },
+          { before: ({ writer }) => expect(writer.sweepIdle(0)).toBe(1), frame: answer(8082), verdict: DISCARD, reason: 'not-in-use' },
         ],
       },
       {

@@ -181,9 +181,11 @@ export class Reference {
   private endpointOut(body: Ipv4, guest: number): Outcome {
     const held = this.find(body.src, body.protocol, u16(body.payload, 0));
     if (held?.guest !== guest || held.state === 'quarantined') return refuse('spoofed');
-    const isReset = body.protocol === 6 && (body.payload[13] & 4) !== 0;
-    if (isReset) return forward();
-    if (held.state === 'leased' && held.mayImply) {
+    const flags = body.protocol === 6 ? body.payload[13] : 0;
+    const hasData = body.payload.length > (body.payload[12] >> 4) * 4;
+    const begins = body.protocol !== 6 || ((flags & 5) === 0 && ((flags & 2) !== 0 ? (flags & 16) === 0 : hasData));
+    if ((flags & 4) !== 0) return forward();
+    if (held.state === 'leased' && held.mayImply && begins) {
       held.state = 'in use';
       held.implicit = true;
     }
