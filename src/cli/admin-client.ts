@@ -26,7 +26,7 @@ export async function askAdmin<T>(socketPath: string, { method = 'GET', path, qu
   try {
     answer = JSON.parse(text);
   } catch (cause) {
-    throw new BerthError('ERR_ADMIN_ANSWER', `what answers at ${socketPath} is not a berth daemon; name its admin socket with --admin PATH`, { cause });
+    throw notAdmin(socketPath, cause);
   }
   if (status < 300) return answer as T;
   const { error, message } = answer as AdminFailure;
@@ -55,5 +55,10 @@ function unreachable(path: string, error: NodeJS.ErrnoException): BerthError {
   if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED' || error.code === 'ENOTSOCK' || error.code === 'ENOTDIR') {
     return new BerthError('ERR_NO_DAEMON', `no daemon answers at ${path}; start one (berth run --config FILE), or name its admin socket with --admin PATH`, cause);
   }
+  if (error.code?.startsWith('HPE_') === true) return notAdmin(path, error); // no HTTP
   return new BerthError('ERR_ADMIN', `${path}: ${error.message}`, cause);
+}
+
+function notAdmin(path: string, cause: unknown): BerthError {
+  return new BerthError('ERR_ADMIN_ANSWER', `what answers at ${path} is not a berth daemon's admin socket; name that with --admin PATH`, { cause });
 }

@@ -110,6 +110,13 @@ export class AdminDesk {
     return lines;
   }
 
+  /** @throws Refused for a guest that is not there and has left nothing behind */
+  leasesOf(guest: string): LeaseLine[] {
+    const lines = this.leases().filter((line) => line.guest === guest);
+    if (lines.length === 0) this.planOf(guest);
+    return lines;
+  }
+
   async grantBlock(guest: string): Promise<LeaseAnswer> {
     const { plane, server } = this.controlOf(guest);
     const { block, refusal } = await plane.grantBlock(guest);
@@ -134,7 +141,7 @@ export class AdminDesk {
     const { leased, fixed } = plane.book.holding(guest);
     for (const proto of PROTOS) {
       const configured = ports[proto].intersect(fixed[proto]);
-      if (!configured.isEmpty) throw new Refused(409, 'ERR_CONFIGURED', `${proto} ${configured.format()} is leased by the configuration; change it there and start again`);
+      if (!configured.isEmpty) throw new Refused(409, 'ERR_CONFIGURED', `${proto} ${configured.format()} of guest ${guest} comes from ${howSet(this.planOf(guest), 'and start again')}`);
       const others = ports[proto].subtract(leased[proto]);
       if (!others.isEmpty) throw new Refused(409, 'ERR_NOT_LEASED', `${proto} ${others.format()} is not leased to guest ${guest}; \`berth lease ls\` shows what is`);
     }
@@ -237,13 +244,16 @@ export class AdminDesk {
 
   /** The control plane, for a guest whose leases it may change. */
   private controlOf(name: string): Control {
-    const { plan, control } = this.parts;
-    const guest = find(plan, name);
-    if (guest === undefined) throw new Refused(404, 'ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth status\` shows the guests there are`);
-    if (guest.agent === null || control === null) {
-      throw new Refused(409, 'ERR_NO_AGENT', `guest ${name} has no agent: its leases are the configuration's; change them there, or give it an agent`);
-    }
+    const { control } = this.parts;
+    const guest = this.planOf(name);
+    if (guest.agent === null || control === null) throw new Refused(409, 'ERR_NO_AGENT', `guest ${name} has no agent: its leases come from ${howSet(guest, 'or give it an agent')}`);
     return control;
+  }
+
+  private planOf(name: string): GuestPlan {
+    const guest = find(this.parts.plan, name);
+    if (guest === undefined) throw new Refused(404, 'ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth guest ls\` shows the guests there are`);
+    return guest;
   }
 
   private answer(guest: string, changed: Ports): LeaseAnswer {
@@ -264,6 +274,11 @@ function refuse(error: unknown): never {
 
 function refused(refusal: Refusal | null): Refused {
   return new Refused(409, refusal?.code ?? 'ERR_REFUSED', refusal?.message ?? 'refused');
+}
+
+/** Leases that were not granted: where they come from, and how they are changed. */
+function howSet(guest: GuestPlan, orElse: string): string {
+  return guest.atRunTime ? 'its settings; remove the guest and add it with others' : `the configuration; change it there, ${orElse}`;
 }
 
 function texts({ tcp, udp }: Ports): PortTexts {

@@ -100,7 +100,7 @@ export const schemas = {
   removeGuest: route('Remove a guest: its uses end, its leases are quarantined, its link is given back', object({ name: text, returns: yesNo, message: text }), {
     params: given({ name: guestGiven }, ['name']),
   }),
-  leases: route('Every lease and quarantine', list(lease)),
+  leases: route('Every lease and quarantine, or those of one guest', list(lease), { querystring: given({ guest: guestGiven }, []) }),
   grant: route('Grant a guest a block, or ports by name, within its policy', leaseAnswer, {
     body: given({ guest: guestGiven, block: yesNo, tcp: portsGiven, udp: portsGiven }, ['guest']),
   }),

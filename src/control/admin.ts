@@ -98,7 +98,7 @@ async function createApp(desk: AdminDesk, log: Log): Promise<FastifyInstance> {
     return desk.addGuest(name, setting);
   });
   app.delete<{ Params: { name: string } }>('/guests/:name', { schema: schemas.removeGuest }, ({ params }) => desk.removeGuest(params.name));
-  app.get('/leases', { schema: schemas.leases }, () => desk.leases());
+  app.get<{ Querystring: Partial<Named> }>('/leases', { schema: schemas.leases }, ({ query }) => (query.guest === undefined ? desk.leases() : desk.leasesOf(query.guest)));
   app.post<{ Body: Named }>('/leases', { schema: schemas.grant }, ({ body }) => {
     const ports = portsOf(body);
     const named = !ports.tcp.isEmpty || !ports.udp.isEmpty;

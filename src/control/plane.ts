@@ -124,9 +124,14 @@ export class ControlPlane {
 
   /** Ends all that the guest has. `leave` has the plan and the table without it. */
   async removeGuest(guest: string, leave: () => void): Promise<void> {
-    await this.perform((now) => this.book.removeGuest(guest, now), leave, null);
+    const leaveSilence = (): void => {
+      // What the plan has kept muted is muted as a quarantine from here on.
+      this.muted = both(this.muted, this.granted(), (muted, ports) => muted.union(ports));
+      leave();
+    };
+    await this.perform((now) => this.book.removeGuest(guest, now), leaveSilence, null);
     this.book.setReserved(leasedElsewhere(this.parts.plan));
-    await this.parts.host.followPlan();
+    await this.parts.host.setGranted(this.muted);
   }
 
   /**

@@ -24,6 +24,8 @@ describe('the command line', { timeout: 60_000 }, () => {
     ['run', 2, 'option --config <file> is missing; berth run --help shows an example'],
     ['replay x', 2, 'option --config <file> is missing; berth replay --help shows an example'],
     ['replay', 2, "missing required argument 'file'; berth replay --help shows an example"],
+    ['guest add', 2, "missing required argument 'name'; berth guest add --help shows an example"],
+    ['guest add x --polic a=1', 2, "unknown option '--polic' (did you mean --policy?); berth guest add --help shows an example"],
     ['replay none -c c.yaml', 1, 'none: cannot be opened (no such file); name a capture that this user may read'],
     ['replay directory -c c.yaml', 1, 'directory: is a directory: name a capture file or a pipe'],
     ['replay empty.pcap -c c.yaml --verdicts directory', 1, 'directory: cannot be created (it is a directory); name a file that this user may write, or - for standard output'],

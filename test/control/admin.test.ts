@@ -175,6 +175,7 @@ describe('admin interface', () => {
       [askAdmin(path, { path: '/explain', query: { port: '0', proto: 'tcp' } }), 'ERR_REQUEST 2'],
       [askAdmin(path, { path: '/explain', query: { port: '80', proto: 'sctp' } }), 'ERR_REQUEST 2'],
       [askAdmin(path, { path: '/nothing' }), 'ERR_ROUTE 1'],
+      [askAdmin(path, { path: '/leases', query: { guest: 'nobody' } }), 'ERR_UNKNOWN_GUEST 1'],
     ];
     for (const [index, [asked, expected]] of rows.entries()) expect([index, await outcome(asked)]).toEqual([index, expected]);
     expect(plane!.book.snapshot()).toEqual(before);
@@ -188,6 +189,7 @@ describe('admin interface', () => {
       ...['web tcp 80 null', 'web udp 53 null', 'plain tcp 7000 null', 'whole any all null'],
     ]);
     expect(await outcome(grant(path, { guest: 'plain', block: true }))).toBe('ERR_NO_AGENT 1');
+    expect((await ask<LeaseLine[]>('/leases', { guest: 'plain' })).map(({ guest, ports: text }) => `${guest} ${text}`)).toEqual(['plain 7000']);
     expect((await ask<Status>('/status')).guests[0].used).toEqual({ tcp: '80', udp: '' });
   });
 
@@ -248,6 +250,14 @@ describe('admin socket', () => {
     }
     const wrong = parseConfig(`nic: eth0\nadmin: { socket: ${path}, group: no-such-group }\n`, 'x.yaml');
     await expect(AdminServer.start(wrong, {} as AdminDesk, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_GROUP', exitCode: 2, message: expect.stringContaining('x.yaml:2') });
+  });
+
+  it('is told from the socket of an agent', async () => {
+    const path = join(folder(), 'agent.sock');
+    const server = createServer((socket) => socket.end('{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the line is not JSON"}}\n')).listen(path);
+    await once(server, 'listening');
+    onTestFinished(() => void server.close());
+    await expect(askAdmin(path, { path: '/status' })).rejects.toMatchObject({ code: 'ERR_ADMIN_ANSWER', message: `what answers at ${path} is not a berth daemon's admin socket; name that with --admin PATH` });
   });
 
   it('replaces a socket that nobody answers on; refuses one that somebody does, and a file that is no socket', async () => {

@@ -39,9 +39,7 @@ export function guestCommand(): Command {
     .summary('add, remove and list guests')
     .description('Adds guests to a daemon that runs, removes and lists them. A guest that is added is there again after a restart of the daemon.')
     .addHelpText('after', '\nExample:\n  $ berth guest add web --link netns=web --agent /run/berth/web.sock\n');
-  for (const command of [add(), remove(), list()]) {
-    guest.addCommand(command.exitOverride().showHelpAfterError(`(berth guest ${command.name()} --help shows an example)`));
-  }
+  for (const command of [add(), remove(), list()]) guest.addCommand(command);
   return guest;
 }
 

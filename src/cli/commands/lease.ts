@@ -30,8 +30,7 @@ function list(): Command {
     .addHelpText('after', '\nExample:\n  $ berth lease ls web --json\n')
     .action(async (guest: string | undefined, options: AdminOptions) => {
       const [{ askAdmin }, { leaseTable }] = await Promise.all([import('../admin-client.js'), import('../admin-text.js')]);
-      const leases = await askAdmin<LeaseLine[]>(options.admin, { path: '/leases' });
-      print(options, guest === undefined ? leases : leases.filter((line) => line.guest === guest), leaseTable);
+      print(options, await askAdmin<LeaseLine[]>(options.admin, { path: '/leases', query: { guest } }), leaseTable);
     });
 }
 
