@@ -1,10 +1,16 @@
 /**
  * The guests' agents of the churn, and the traffic: sessions of the guest protocol on the sockets named in the arguments, one a guest,
- * and datagrams from outside to every endpoint that was ever granted. One process, so that a datagram's tag is what the
- * answers said when it was sent: a port is its guest's from the grant's answer, and nobody's from the request to release on until
+ * and datagrams from outside to endpoints that are granted or have just been given back. One process, so that a datagram's tag is what
+ * the answers said when it was sent: a port is its guest's from the grant's answer, and nobody's from the request to release on until
  * the answer, when it is marked as released.
  *
- *     arguments: HOST, changes a second, seconds, first and last port to ask for, sockets      out: one JSON object at the end
+ * A datagram may wait: in sockets, in the NIC's ring, for a processor. Nothing is sent any more AFTER_MS after a release, and no other
+ * guest can have the port before its quarantine has ended, so what comes to a wrong guest is a fault, or was on its way for the rest of
+ * the quarantine: its age is shown. That is what the quarantine is for (D3).
+ *
+ *     arguments: HOST, quarantine in ms, first and last port to ask for, sockets. One JSON object a line in, one out:
+ *     {op: 'churn', rate, seconds}    changes a second; what was done and sent
+ *     {op: 'history', port}           what became of the port, and when, in ms of the monotonic clock
  */
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -12,7 +18,8 @@ import { connect } from 'node:net';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const [HOST, rate, seconds, firstNamed, lastNamed, ...sockets] = process.argv.slice(2);
+const [HOST, quarantine, firstNamed, lastNamed, ...sockets] = process.argv.slice(2);
+const quarantineMs = Number(quarantine);
 /** Ports that the guests ask for by name. */
 const FIRST = Number(firstNamed);
 const PORTS = Number(lastNamed) - FIRST + 1;
@@ -20,12 +27,26 @@ const PORTS = Number(lastNamed) - FIRST + 1;
 const AT_ONCE = 12;
 const TICK_MS = 5;
 
-/** Who was given the port last, and whether it has been given back; by port from FIRST. */
+/** For as long is sent to a port that was given back; its quarantine is longer. */
+const AFTER_MS = 300;
+/** What the clocks and their roundings may differ by. */
+const CLOCKS_MS = 2;
+const now = () => Number(process.hrtime.bigint()) / 1e6;
+
+/**
+ * By port from FIRST: whose tag a datagram to it carries, -1: none is sent; whether it has been given back; who had it last, and
+ * when that guest asked to release it.
+ */
 const owners = new Int16Array(PORTS).fill(-1);
 const released = new Uint8Array(PORTS);
-const used = [];
+const last = new Int16Array(PORTS).fill(-1);
+const left = new Float64Array(PORTS).fill(-Infinity);
+const history = Array.from({ length: PORTS }, () => []);
+/** Those that datagrams are sent to. */
+const targets = [];
 const busy = new Set();
-const counts = { changes: 0, refused: {}, slowestMs: 0 };
+const counts = { changes: 0, refused: {}, slowestMs: 0, early: 0 };
+let asked = 0;
 
 class Session {
   constructor(guest, socket) {
@@ -49,34 +70,47 @@ class Session {
 
   /** One port: asked for, used, a while later given back. Two changes of leases. */
   async churn() {
-    const port = FIRST + Math.floor(Math.random() * PORTS);
-    const at = port - FIRST;
-    const named = { udp: String(port) };
-    if (busy.has(port)) {
+    const at = Math.floor(Math.random() * PORTS);
+    const named = { udp: String(FIRST + at) };
+    // Not what it had last itself: it could have it at once, while datagrams are on their way that were sent after its release.
+    if (busy.has(at) || last[at] === this.guest) {
       asked--;
       return;
     }
-    busy.add(port);
+    busy.add(at);
+    const events = history[at];
+    events.push([now(), this.guest, 'asks']);
     if (await this.change('request', named)) {
-      owners[at] = this.guest;
+      events.push([now(), this.guest, 'was granted']);
+      if (now() - left[at] < quarantineMs - CLOCKS_MS) counts.early++;
+      last[at] = owners[at] = this.guest;
       released[at] = 0;
-      if (!used.includes(at)) used.push(at);
+      targets.push(at);
       await this.ask('use', named);
       await sleep(50 + Math.random() * 100);
       owners[at] = -1;
-      if (!(await this.change('release', named))) throw new Error(`port ${port} could not be released`);
-      owners[at] = this.guest;
+      left[at] = now();
+      events.push([left[at], this.guest, 'releases']);
+      if (!(await this.change('release', named))) throw new Error(`port ${FIRST + at} could not be released`);
+      events.push([now(), this.guest, 'has released']);
       released[at] = 1;
+      owners[at] = this.guest;
+      send(FIRST + at, this.guest, 1);
+      setTimeout(() => {
+        owners[at] = -1;
+        targets.splice(targets.indexOf(at), 1);
+      }, AFTER_MS);
     } else {
       asked--; // in quarantine, as it should be
+      events.push([now(), this.guest, 'was refused']);
     }
-    busy.delete(port);
+    busy.delete(at);
   }
 
   async change(method, params) {
-    const begun = performance.now();
+    const begun = now();
     const { error } = await this.ask(method, params);
-    counts.slowestMs = Math.max(counts.slowestMs, performance.now() - begun);
+    counts.slowestMs = Math.max(counts.slowestMs, now() - begun);
     if (error === undefined) counts.changes++;
     else counts.refused[error.data?.code ?? error.message] = (counts.refused[error.data?.code ?? error.message] ?? 0) + 1;
     return error === undefined;
@@ -105,38 +139,46 @@ await sleep(300);
 const sent = new Array(sessions.length).fill(0);
 let serial = 0;
 function send(port, guest, isReleased) {
-  const payload = Buffer.alloc(8);
+  const payload = Buffer.alloc(16);
   payload.writeUInt16BE(guest, 0);
   payload.writeUInt16BE(isReleased, 2);
   payload.writeUInt32BE(serial++, 4);
+  payload.writeDoubleBE(now(), 8);
   out.send(payload, port, HOST);
 }
 
-const begun = performance.now();
-let failure = null;
-let asked = 0;
-let next = 0;
-const under = new Set();
-while (performance.now() - begun < Number(seconds) * 1000 && failure === null) {
-  // Two changes each; as many as are due, by guests in turn.
-  for (const due = ((performance.now() - begun) / 1000) * (Number(rate) / 2); asked < due && under.size < 2000; asked++) {
-    const one = sessions[asked % sessions.length].churn().catch((error) => (failure = error));
-    under.add(one);
-    void one.finally(() => under.delete(one));
+async function churn({ rate, seconds }) {
+  const begun = now();
+  let failure = null;
+  let next = 0;
+  const under = new Set();
+  while (now() - begun < seconds * 1000 && failure === null) {
+    // Two changes each; as many as are due, by guests in turn.
+    for (const due = ((now() - begun) / 1000) * (rate / 2); asked < due && under.size < 2000; asked++) {
+      const one = sessions[asked % sessions.length].churn().catch((error) => (failure = error));
+      under.add(one);
+      void one.finally(() => under.delete(one));
+    }
+    for (let i = 0; i < 4; i++) {
+      const guest = next++ % sessions.length;
+      send(stable[guest], guest, 0);
+      sent[guest]++;
+    }
+    for (let i = 0; i < AT_ONCE && targets.length > 0; i++) {
+      const at = targets[Math.floor(Math.random() * targets.length)];
+      if (owners[at] >= 0) send(FIRST + at, owners[at], released[at]);
+    }
+    await sleep(TICK_MS);
   }
-  for (let i = 0; i < 4; i++) {
-    const guest = next++ % sessions.length;
-    send(stable[guest], guest, 0);
-    sent[guest]++;
-  }
-  for (let i = 0; i < AT_ONCE && used.length > 0; i++) {
-    const at = used[Math.floor(Math.random() * used.length)];
-    if (owners[at] >= 0) send(FIRST + at, owners[at], released[at]);
-  }
-  await sleep(TICK_MS);
+  const changesPerSecond = (counts.changes / (now() - begun)) * 1000;
+  await Promise.all(under);
+  await sleep(500);
+  return { failure: failure?.message ?? null, ...counts, changesPerSecond, sent, datagrams: serial };
 }
-const changesPerSecond = (counts.changes / (performance.now() - begun)) * 1000;
-await Promise.all(under);
-await sleep(500);
-process.stdout.write(`${JSON.stringify({ op: 'end', failure: failure?.message ?? null, ...counts, changesPerSecond, sent, datagrams: serial })}\n`);
+
+const operations = { churn, history: ({ port }) => history[port - FIRST] };
+for await (const line of createInterface({ input: process.stdin })) {
+  const { op, ...given } = JSON.parse(line);
+  process.stdout.write(`${JSON.stringify(await operations[op](given))}\n`);
+}
 process.exit(0);
