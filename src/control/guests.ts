@@ -21,7 +21,7 @@ import type { GuestLinks } from './guest-links.js';
 import { claimAll } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
 import { type Departed, type GuestPlan, leasedOnShared } from './lease-plan.js';
-import { type Ports, PROTOS } from './lease-state.js';
+import { NO_PORTS, type Ports, PROTOS } from './lease-state.js';
 import type { LivePlan } from './live-plan.js';
 import type { Network } from './network.js';
 import type { Publisher } from './publisher.js';
@@ -99,6 +99,7 @@ export class Guests {
   async start(planes: Planes): Promise<void> {
     this.planes = planes;
     if (this.store !== null || this.parts.plan.guests.some(({ agent }) => agent !== null)) await this.startControl();
+    else await this.parts.host.setGranted(NO_PORTS);
   }
 
   /** Adds a guest with settings as of a configuration, and keeps it in the store. */

@@ -74,10 +74,15 @@ export class HostStack {
     return this.state.guestTaps;
   }
 
-  /** Reserves and mutes what the plan leases. A port that the host itself uses goes to `refused`; if that throws, nothing is changed. */
+  /**
+   * Reserves and mutes what the plan leases, and until `setGranted` what a killed daemon had granted. A port that the host itself uses goes to `refused`;
+   * if that throws, nothing is changed.
+   */
   apply(plan: LeasePlan, refused: (guest: string, error: unknown) => void): void {
     this.reservation = new Reservation(plan, refused, (message) => this.log.warn(message));
     this.plan = plan;
+    const left = portsOf(this.state);
+    this.granted = { tcp: left, udp: left };
     this.remember({ tables: [...new Set([...this.state.tables, nicTable(this.state.nic)])] });
     this.reservePorts(plan);
     this.mute.start(mutedBy(plan, this.granted));

@@ -5,8 +5,9 @@
  *     └─ at once, in the order asked ─┘     └─ in batches: all that was decided while the last one was made true ─┘
  *
  * Batches      one commit and one transaction of nft for each operation took 2 ms and more of waiting; a hundred guests wait together.
- * Durable      an answer is given only after its commit. A commit that fails is an answer that fails; what the book had
- *              changed by then is taken from the store again.
+ * Durable      an answer is given only after its commit. A commit that fails is an answer that fails; the book is then ahead of
+ *              the store until the daemon is started again.
+ * Long         over 300 lines: each operation is here with the order of its effects, which is what there is to get wrong.
  * Host first   a port that a host process holds is found when its socket cannot be bound; it is never leased, and the
  *              grant goes on with the next block (D5).
  * Indications  are not stored: the agent states them again. The data plane's own (D7) are not in the book; `settle` ends

@@ -149,7 +149,7 @@ export class GuestServer {
       one.session = null;
       one.grace = setTimeout(() => {
         this.log.info({ guest: one.guest }, `guest ${one.guest}: its agent is away; nothing is in use until it is back`);
-        void this.plane.silence(one.guest);
+        this.plane.silence(one.guest).catch(() => undefined); // the plane has logged it
       }, GRACE_MS);
     });
   }

@@ -173,7 +173,9 @@ export class TableWriter {
     const index = this.table.address(address) & ADDRESS_INDEX_MASK;
     if (index === 0) return;
     forEachLive(this.table, (key) => {
-      if (key >>> 17 === index && this.change(key, STATE_FREE)) this.live--;
+      if (key >>> 17 !== index || !this.change(key, STATE_FREE)) return;
+      this.live--;
+      this.follower?.freed(key);
     });
   }
 

@@ -4,7 +4,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { FIRST_PORT, freshControl, timeUntil } from '../support/control.js';
-import { HOST_ADDRESS, liveTests, OUTSIDE_ADDRESS } from '../support/live.js';
+import { HOST_ADDRESS, liveTests, OUTSIDE_ADDRESS, until } from '../support/live.js';
 
 const PORT = FIRST_PORT + 7;
 const SILENT_MS = 250;
@@ -86,11 +86,10 @@ describe.skipIf(!liveTests('control-rules'))('rules of the control journey', () 
     const { channel } = await world.session('a', 1);
     await channel.outcome('request', { tcp: '8080' });
     expect(await host.bind('tcp', HOST_ADDRESS, 8080)).toBe('EADDRINUSE');
-    expect(world.reservedPorts()).toContain('8080');
+    await until(() => world.reservedPorts().includes('8080'), 5000, () => 'port 8080 to be reserved');
     await channel.outcome('release', { tcp: '8080' });
     expect(await host.bind('tcp', HOST_ADDRESS, 8080)).toBe('EADDRINUSE');
-    await sleep(900);
-    expect(world.reservedPorts()).not.toContain('8080');
+    await until(() => !world.reservedPorts().includes('8080'), 5000, () => 'port 8080 to be free');
     await host.http(8080, 'host', HOST_ADDRESS);
     expect(await outside.get(HOST_ADDRESS, 8080)).toMatch(/^host /);
     // And now it is the host's.
