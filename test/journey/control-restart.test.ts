@@ -8,13 +8,27 @@ import { describe, expect, it } from 'vitest';
 import { Capture } from '../support/capture.js';
 import { FIRST_PORT, freshControl, measured, timeUntil } from '../support/control.js';
 import { HOST_ADDRESS, liveTests, type RunningDaemon } from '../support/live.js';
+import type { Peer } from '../support/peer.js';
 
 const PORT = FIRST_PORT + 11;
 /** About four seconds: 64 KiB, a pause, and again. */
 const BYTES = 32e6;
 const PAUSE_MS = 6;
+/** Silence for as long is none of the guest's doing. */
+const ATTEMPT_MS = 20;
 
 const leasesOf = (agent: RunningDaemon, word: string): string | undefined => /leased .*/.exec(agent.log.findLast(({ msg }) => msg.startsWith(word))?.msg ?? '')?.[0];
+
+/** Attempts at the port that ended neither in a connection nor in silence, until one connects. */
+async function refusalsUntilConnected(outside: Peer, port: number): Promise<string[]> {
+  const refusals: string[] = [];
+  for (const deadline = performance.now() + 10_000; performance.now() < deadline; ) {
+    const { outcome } = await outside.connect(HOST_ADDRESS, port, { timeoutMs: ATTEMPT_MS });
+    if (outcome === 'connected') return refusals;
+    if (outcome !== 'timeout') refusals.push(outcome);
+  }
+  throw new Error(`port ${port} was not reached`);
+}
 
 describe.skipIf(!liveTests('control-restart', 'tcpdump', 'python3'))('leases, agents and restarts', () => {
   it.each(['SIGKILL', 'SIGTERM'] as const)('the daemon ends by %s and is started again under a long download', { timeout: 60_000 }, async (signal) => {
@@ -32,13 +46,17 @@ describe.skipIf(!liveTests('control-restart', 'tcpdump', 'python3'))('leases, ag
     await sleep(700);
     await first.stop(signal);
     const stopped = performance.now();
-    const second = await world.startDaemon();
+    const starting = world.startDaemon();
+    // Somebody asks all the time: until the guest answers, there is silence.
+    const refused = signal === 'SIGKILL' ? await refusalsUntilConnected(outside, PORT + 1) : [];
+    const second = await starting;
     measured(`${signal} to ready`, performance.now() - stopped);
     measured(`${signal}: ready to the first connect`, await timeUntil(outside, PORT + 1, 'connected', 3000));
     await agent.says(/back in session/);
     expect(before).toBeDefined();
     expect(leasesOf(agent, 'back in session')).toBe(before!.replace('tcp ', 'tcp 8080,'));
     expect(await outside.get(HOST_ADDRESS, 8080)).toMatch(/^by name /);
+    expect(refused).toEqual([]);
     if (download !== null) {
       const { bytes, received, longestPauseMs } = await download;
       measured('the longest pause of the download over the kill', longestPauseMs);
