@@ -29,7 +29,7 @@ const operations = {
         const socket = connect(port, HOST, () => resolve(now()));
         socket.on('error', () => undefined);
         attempts.push(socket);
-        if (attempts.length > 30) attempts.shift().resetAndDestroy();
+        if (attempts.length > 30) end(attempts.shift());
       };
       attempt();
       const timer = setInterval(attempt, EVERY_MS);
@@ -37,7 +37,7 @@ const operations = {
       attempts.stop = () => clearInterval(timer);
     });
     attempts.stop();
-    for (const socket of attempts) socket.resetAndDestroy();
+    attempts.forEach(end);
     return { at };
   },
 
@@ -73,6 +73,12 @@ const operations = {
     return { ms: was };
   },
 };
+
+/** Without a FIN where there is a connection; resetAndDestroy() alone would wait for one, and its SYNs go on. */
+function end(socket) {
+  if (socket.connecting) socket.destroy();
+  else socket.resetAndDestroy();
+}
 
 function note() {
   const at = now();
