@@ -34,8 +34,19 @@ const CHECKS = [
     ],
     skipped: whyNotTraced(),
     async measure() {
-      const { ingress, egress } = await systemCalls();
+      const { ingress, egress } = await systemCalls('engine');
       return [ingress.calls, egress.calls, ingress.waits, egress.waits];
+    },
+  },
+  {
+    values: [
+      { what: 'system calls a frame on the fast path, ingress', limit: 0.1 },
+      { what: 'system calls a frame on the fast path, egress', limit: 0.1 },
+    ],
+    skipped: whyNotTraced(),
+    async measure() {
+      const { ingress, egress } = await systemCalls('berth');
+      return [ingress.calls + ingress.waits, egress.calls + egress.waits];
     },
   },
 ];

@@ -11,7 +11,7 @@ import { BerthError, ConfigError, messageOf } from './base/errors.js';
 import type { Log } from './base/log.js';
 import { GuestLinks } from './control/guest-links.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
-import { HostStack, removeIdleTap } from './control/host-stack.js';
+import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import { LivePlan } from './control/live-plan.js';
 import { Network } from './control/network.js';
 import { type OnTable, Publisher } from './control/publisher.js';
@@ -21,8 +21,10 @@ import { EngineThread } from './dataplane/thread.js';
 import type { WorkerStart } from './dataplane/worker-protocol.js';
 import { CapIo } from './io/cap-io.js';
 import { createCapRings } from './io/cap-ring.js';
-import { HostFilter } from './io/host-filter.js';
+import { FastPath } from './io/fast-path.js';
+import { filterRings } from './io/host-filter.js';
 import { findInterface, type Interface, interfaceIndex, interfaceNames } from './io/interfaces.js';
+import { KernelTable } from './io/kernel-table.js';
 import { Lock } from './io/lock.js';
 import { openRings, takeKernelDrops } from './io/packet-io.js';
 import { RawSocketOut } from './io/raw-socket-out.js';
@@ -104,23 +106,24 @@ export class Daemon {
     const guests = new Guests({ config, plan, nic, host, network, log });
     guests.restore();
     host.apply(plan, (guest, error) => guests.leaveOut(guest, error));
-    this.removeUnwantedTaps(host);
+    this.removeUnwantedInterfaces(host);
 
-    const filter = config.backend === 'packet' ? this.hostFilter() : undefined;
+    const kernelTable = config.backend === 'packet' ? this.kernelTable() : undefined;
     const publisher = new Publisher(
       plan,
       (buffer, generation, guests) => {
         this.sendTable(buffer, generation, guests);
       },
-      filter,
+      kernelTable,
     );
     publisher.restoreImplicit(host.implicitUses);
-    const { engine, takeDrops } = await this.startEngine(publisher, filter, this.rejectOutput());
+    const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
     this.sendTable = (buffer, generation, guests) => {
       engine.send({ type: 'table', buffer, generation, guests });
     };
 
-    const dress = { mac: nic.mac, mtu: nic.mtu, offloads: config.backend === 'packet' };
+    const fastPath = kernelTable === undefined || config.fastPath === 'off' ? null : this.fastPath(kernelTable);
+    const dress = { nic: nic.name, mac: nic.mac, mtu: nic.mtu, offloads: config.backend === 'packet', veth: fastPath !== null };
     const links = new GuestLinks(
       dress,
       {
@@ -135,6 +138,7 @@ export class Daemon {
           return new Promise((resolve) => this.leaving.set(port, resolve));
         },
       },
+      fastPath,
       host,
       log,
     );
@@ -169,30 +173,44 @@ export class Daemon {
     }
   }
 
-  /** Undefined where the kernel refuses it: then the engine sees the host's own frames too, and passes them. */
-  private hostFilter(): HostFilter | undefined {
+  /** Undefined where the kernel refuses it: then the engine sees every frame, the host's own too, and passes them. */
+  private kernelTable(): KernelTable | undefined {
     try {
-      const filter = new HostFilter(parseMac(this.nic.mac));
+      const table = new KernelTable(this.plan.capacity);
       this.undo.push(() => {
-        filter.close();
+        table.close();
       });
-      this.counters.leftBefore = () => filter.left();
-      return filter;
+      this.counters.kernel = table;
+      return table;
     } catch (error) {
       this.log.warn(`${messageOf(error)}; the host's own frames go through Berth too and cost it time: allow it bpf(2), with CAP_BPF`);
       return undefined;
     }
   }
 
+  /** Null where the kernel lacks what it needs: then the engine has every frame. */
+  private fastPath(table: KernelTable): FastPath | null {
+    try {
+      const path = FastPath.open(table, this.nic.ifindex, parseMac(this.nic.mac) ?? new Uint8Array(6));
+      this.undo.push(() => {
+        path.close();
+      });
+      return path;
+    } catch (error) {
+      this.log.warn(`no fast path (${messageOf(error)}): every frame of a guest goes through the engine; it needs Linux 6.6`);
+      return null;
+    }
+  }
+
   private async startEngine(
     publisher: Publisher,
-    filter: HostFilter | undefined,
+    kernelTable: KernelTable | undefined,
     sendRefusal: (packet: Uint8Array) => void,
   ): Promise<{ engine: EngineThread; takeDrops: () => number }> {
     const { config, nic } = this;
     const io: WorkerStart['nic'] =
       config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex) };
-    if (io.backend === 'packet') filter?.attach(io.sockets);
+    if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, parseMac(nic.mac), io.sockets);
     let cap: CapIo | null = null;
     const engine = await EngineThread.start(
       {
@@ -271,10 +289,10 @@ export class Daemon {
     };
   }
 
-  /** Taps that a killed daemon left for guests that are no longer configured, unless somebody has taken one into use. */
-  private removeUnwantedTaps(host: HostStack): void {
+  /** Interfaces that a killed daemon left for guests that are no longer configured, unless somebody has taken one into use. */
+  private removeUnwantedInterfaces(host: HostStack): void {
     const wanted = this.plan.guests.map(({ link }) => (link?.kind === 'netns' ? `${link.netns}/${link.name}` : ''));
-    for (const tap of host.guestTaps) if (!wanted.includes(`${tap.netns}/${tap.name}`)) removeIdleTap(tap, this.nic.mac);
+    for (const tap of host.guestTaps) if (!wanted.includes(`${tap.netns}/${tap.name}`)) removeGuestInterface(tap, { nic: this.nic.name, mac: this.nic.mac });
   }
 
   private every(periodMs: number, action: () => void): void {

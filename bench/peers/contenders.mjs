@@ -30,7 +30,8 @@ export const CONTENDERS = {
   none: { what: 'no forwarder: a veth straight to the server', set: (lab) => ({ pids: [], at: lab.host }) },
   dnat: { what: 'nftables DNAT into a guest on a veth', needs: ['nft', 'nftables'], set: setDnat },
   tc: { what: 'tc redirect (u32, mirred) into a guest on a veth, same address and MAC', needs: ['tc', 'iproute2'], set: setTc },
-  berth: { what: 'Berth, static leases', set: setBerth },
+  berth: { what: 'Berth, static leases', set: (lab, guest) => setBerth(lab, guest, 'auto') },
+  engine: { what: 'Berth with `fastPath: off`: every frame through the engine, the guest on a tap', set: (lab, guest) => setBerth(lab, guest, 'off') },
   pasta: { what: 'pasta -t -u, its default MTU of 65520 towards the guest', needs: ['pasta', 'passt'], set: (lab, guest) => setPasta(lab, guest) },
   'pasta 1500': { what: 'pasta with an MTU of 1500 towards the guest; bulk only', needs: ['pasta', 'passt'], bulkOnly: true, set: (lab, guest) => setPasta(lab, guest, 1500) },
   slirp4netns: { what: 'slirp4netns with add_hostfwd, its default MTU of 1500', needs: ['slirp4netns', 'slirp4netns'], set: setSlirp },
@@ -68,10 +69,10 @@ function setTc(lab, guest) {
   return { pids: [], at: guest };
 }
 
-async function setBerth(lab, guest) {
+async function setBerth(lab, guest, fastPath) {
   const config = path.join(lab.folder, 'berth.yaml');
   const guests = { bench: { link: { netns: guest }, lease: { tcp: BERTH_PORTS, udp: BERTH_PORTS }, use: 'all' } };
-  fs.writeFileSync(config, JSON.stringify({ nic: 'eth0', admin: { socket: path.join(lab.folder, 'admin.sock') }, guests })); // JSON is YAML
+  fs.writeFileSync(config, JSON.stringify({ nic: 'eth0', fastPath, admin: { socket: path.join(lab.folder, 'admin.sock') }, guests })); // JSON is YAML
   const daemon = lab.spawn(lab.host, [process.execPath, path.join(DIST, 'cli/main.js'), 'run', '--config', config]);
   let said = '';
   daemon.stderr.on('data', (data) => (said += data));

@@ -20,9 +20,9 @@ const BURSTS = 8;
 const PATIENCE_MS = 10_000;
 const WAITS = ['epoll_wait', 'epoll_pwait', 'poll', 'ppoll', 'futex', 'restart_syscall'];
 
-/** { ingress, egress }, each { calls, waits, names }: calls and waits a frame, and the calls by name in all. */
-export async function systemCalls() {
-  const site = new Site('berth');
+/** `contender`: engine or berth. { ingress, egress }, each { calls, waits, names }: calls and waits a frame, and the calls by name in all. */
+export async function systemCalls(contender) {
+  const site = new Site(contender);
   try {
     await site.start();
     const { lab, guest } = site;

@@ -13,6 +13,9 @@ namespace berth {
 
 namespace {
 
+// Newer than Debian 12's headers (linux 6.6): BPF_TCX_INGRESS.
+constexpr uint32_t kTcxIngress = 46;
+
 // The kernel's own way to say "a pointer" in an attribute.
 uint64_t Address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
 
@@ -41,12 +44,12 @@ int UpdateMap(int map, const void* key, const void* value) {
   return Bpf(BPF_MAP_UPDATE_ELEM, attributes);
 }
 
-int LoadSocketFilter(const void* instructions, uint32_t count) {
+int LoadProgram(ProgramUse use, const void* instructions, uint32_t count, const char* license) {
   bpf_attr attributes{};
-  attributes.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
+  attributes.prog_type = use == kIngress ? BPF_PROG_TYPE_SCHED_CLS : BPF_PROG_TYPE_SOCKET_FILTER;
   attributes.insns = Address(instructions);
   attributes.insn_cnt = count;
-  attributes.license = Address("");
+  attributes.license = Address(license);
   return Bpf(BPF_PROG_LOAD, attributes);
 }
 
@@ -54,11 +57,19 @@ int AttachSocketFilter(int socket, int program) {
   return setsockopt(socket, SOL_SOCKET, SO_ATTACH_BPF, &program, sizeof program) < 0 ? -errno : 0;
 }
 
-int64_t RunSocketFilter(int program, const uint8_t* frame, size_t length) {
-  // The trial takes an Ethernet header off before it runs the program, as for other sockets: give it one to take.
-  constexpr size_t kHeader = 14;
-  std::vector<uint8_t> data(kHeader + length);
-  memcpy(data.data() + kHeader, frame, length);
+int AttachIngress(int ifindex, int program) {
+  bpf_attr attributes{};
+  attributes.link_create.prog_fd = static_cast<uint32_t>(program);
+  attributes.link_create.target_ifindex = static_cast<uint32_t>(ifindex);
+  attributes.link_create.attach_type = kTcxIngress;
+  return Bpf(BPF_LINK_CREATE, attributes);
+}
+
+int64_t RunProgram(ProgramUse use, int program, const uint8_t* frame, size_t length) {
+  // The trial takes an Ethernet header off before it runs a socket's program, as for other sockets: give it one to take.
+  size_t header = use == kSocketFilter ? 14 : 0;
+  std::vector<uint8_t> data(header + length);
+  memcpy(data.data() + header, frame, length);
   bpf_attr attributes{};
   attributes.test.prog_fd = static_cast<uint32_t>(program);
   attributes.test.data_in = Address(data.data());

@@ -32,19 +32,24 @@ Napi::Value MapMemoryFn(const Napi::CallbackInfo& info) {
   return Napi::ArrayBuffer::New(info.Env(), memory, bytes, [bytes](Napi::Env, void* data) { munmap(data, bytes); });
 }
 
-// (instructions: Uint8Array) → fd
+// (use, instructions: Uint8Array, license) → fd
 Napi::Value LoadFn(const Napi::CallbackInfo& info) {
-  auto instructions = info[0].As<Napi::Uint8Array>();
-  return Result(info, LoadSocketFilter(instructions.Data(), static_cast<uint32_t>(instructions.ByteLength() / 8)));
+  auto instructions = info[1].As<Napi::Uint8Array>();
+  std::string license = info[2].As<Napi::String>().Utf8Value();
+  auto count = static_cast<uint32_t>(instructions.ByteLength() / 8);
+  return Result(info, LoadProgram(static_cast<ProgramUse>(Int(info, 0)), instructions.Data(), count, license.c_str()));
 }
 
 // (socket, program) → 0
 Napi::Value AttachFn(const Napi::CallbackInfo& info) { return Result(info, AttachSocketFilter(Int(info, 0), Int(info, 1))); }
 
-// (program, frame: Uint8Array) → what the program returns
+// (ifindex, program) → fd
+Napi::Value AttachIngressFn(const Napi::CallbackInfo& info) { return Result(info, AttachIngress(Int(info, 0), Int(info, 1))); }
+
+// (use, program, frame: Uint8Array) → what the program returns
 Napi::Value RunFn(const Napi::CallbackInfo& info) {
-  auto frame = info[1].As<Napi::Uint8Array>();
-  return Result(info, RunSocketFilter(Int(info, 0), frame.Data(), frame.ByteLength()));
+  auto frame = info[2].As<Napi::Uint8Array>();
+  return Result(info, RunProgram(static_cast<ProgramUse>(Int(info, 0)), Int(info, 1), frame.Data(), frame.ByteLength()));
 }
 
 }  // namespace
@@ -55,6 +60,7 @@ void ExportBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("bpfMapMemory", Napi::Function::New(env, MapMemoryFn));
   exports.Set("bpfLoad", Napi::Function::New(env, LoadFn));
   exports.Set("bpfAttach", Napi::Function::New(env, AttachFn));
+  exports.Set("bpfAttachIngress", Napi::Function::New(env, AttachIngressFn));
   exports.Set("bpfRun", Napi::Function::New(env, RunFn));
 }
 

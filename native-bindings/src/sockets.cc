@@ -104,6 +104,16 @@ bool CutsTcp(int fd) {
   return ioctl(fd, SIOCETHTOOL, &request) < 0 || value.data != 0;
 }
 
+int InterfaceFlags(const char* name) {
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  ifreq request{};
+  strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+  int result = ioctl(fd, SIOCGIFFLAGS, &request) < 0 ? -errno : static_cast<uint16_t>(request.ifr_flags);
+  close(fd);
+  return result;
+}
+
 int64_t TakeDrops(int fd) {
   tpacket_stats stats{};
   socklen_t size = sizeof stats;

@@ -30,6 +30,9 @@ int SetQueueBypass(int fd, bool bypass);
 // Whether the interface that the packet socket is bound to cuts TCP super-frames itself (ethtool's tso); true if unknown.
 bool CutsTcp(int fd);
 
+// The interface's IFF_… flags (netdevice(7)), or a negative errno.
+int InterfaceFlags(const char* name);
+
 // Frames that the kernel dropped at the socket since the last call (PACKET_STATISTICS), or a negative errno.
 int64_t TakeDrops(int fd);
 

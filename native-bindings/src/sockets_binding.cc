@@ -41,6 +41,10 @@ Napi::Value InterfaceIndexFn(const Napi::CallbackInfo& info) {
   return Result(info, static_cast<int>(if_nametoindex(name.c_str())));
 }
 
+Napi::Value InterfaceFlagsFn(const Napi::CallbackInfo& info) {
+  return Result(info, InterfaceFlags(info[0].As<Napi::String>().Utf8Value().c_str()));
+}
+
 Napi::Value SetTapPersistentFn(const Napi::CallbackInfo& info) { return Result(info, SetTapPersistent(Int(info, 0), Bool(info, 1))); }
 Napi::Value OpenEventFn(const Napi::CallbackInfo& info) { return Result(info, OpenEvent()); }
 Napi::Value SignalEventFn(const Napi::CallbackInfo& info) { return Result(info, SignalEvent(Int(info, 0))); }
@@ -69,6 +73,7 @@ void ExportSockets(Napi::Env env, Napi::Object exports) {
   exports.Set("openRing", Napi::Function::New(env, OpenRingFn));
   exports.Set("takeDrops", Napi::Function::New(env, TakeDropsFn));
   exports.Set("interfaceIndex", Napi::Function::New(env, InterfaceIndexFn));
+  exports.Set("interfaceFlags", Napi::Function::New(env, InterfaceFlagsFn));
   exports.Set("openTap", Napi::Function::New(env, OpenTapFn));
   exports.Set("setTapPersistent", Napi::Function::New(env, SetTapPersistentFn));
   exports.Set("openEvent", Napi::Function::New(env, OpenEventFn));

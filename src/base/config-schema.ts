@@ -67,6 +67,7 @@ const root = z.strictObject(
   {
     nic: interfaceName.optional(),
     backend: z.enum(['packet', 'cap'], { error: 'packet or cap' }).optional(),
+    fastPath: z.enum(['auto', 'off'], { error: 'auto or off' }).optional(),
     addresses: z.union([address, addressList], { error: EXPECT_ADDRESSES }).optional(),
     notInUse: z.enum(['drop', 'reject'], { error: 'drop or reject' }).optional(),
     rejectRate: wholeNumber(1, 1_000_000, 'a whole number of answers a second, 1 to 1000000').optional(),

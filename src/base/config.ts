@@ -77,6 +77,8 @@ export interface Config {
   readonly lines: Lines;
   readonly nic: string | null;
   readonly backend: 'packet' | 'cap';
+  /** auto: the kernel steers what is plainly in use, where it can; off: the engine steers every frame. */
+  readonly fastPath: 'auto' | 'off';
   /** null: the NIC's own */
   readonly addresses: readonly string[] | null;
   readonly notInUse: 'drop' | 'reject';
@@ -208,6 +210,7 @@ function applyDefaults(raw: RawConfig, file: string, lines: Lines, problems: Pro
     lines,
     nic: raw.nic ?? null,
     backend: raw.backend ?? 'packet',
+    fastPath: raw.fastPath ?? 'auto',
     addresses: typeof raw.addresses === 'string' ? [raw.addresses] : (raw.addresses ?? null),
     notInUse: raw.notInUse ?? 'drop',
     rejectRate: raw.rejectRate ?? 100,

@@ -9,10 +9,11 @@ import type { HostStack } from './host-stack.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import { BerthError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
+import type { SteerableLink } from '../io/kernel-table.js';
 import { GuestLink } from '../io/guest-link.js';
 import { interfaceIndex } from '../io/interfaces.js';
 import { Lock } from '../io/lock.js';
-import type { TapDress } from '../io/tap-io.js';
+import type { LinkDress } from '../io/tap-io.js';
 
 /** The engine, as far as links concern it. */
 export interface LinkHost {
@@ -20,6 +21,14 @@ export interface LinkHost {
   detach(port: number): void;
   /** Resolves when the engine has closed the port's descriptor, with a tap of ours, and nothing of its guest is remembered. */
   leave(port: number): Promise<void>;
+}
+
+/** The kernel's steering, as far as links concern it. */
+export interface LinkSteering {
+  attachLink(link: number, host: SteerableLink, socket: number): void;
+  detachLink(link: number): void;
+  /** It is another guest's from now on. */
+  retireLink(link: number): void;
 }
 
 const LOOK_MS = 500;
@@ -33,8 +42,8 @@ interface Attachment {
   attached: boolean;
   /** Of the latest attachment: a report about an earlier one is late. */
   serial: number;
-  /** The tap of a VMM that has been kept from the host's stack, by its index. */
-  quieted: number;
+  /** What of it has been kept from the host's stack: a VMM's tap, the host's end of a veth. */
+  quieted: { name: string; index: number } | null;
   /** What was last said about it, so that it is not said twice a second. */
   said: string;
 }
@@ -44,13 +53,16 @@ export class GuestLinks {
   private readonly engine: LinkHost;
   private readonly host: HostStack;
   private readonly log: Log;
-  private readonly dress: TapDress;
+  private readonly dress: LinkDress;
+  private readonly steering: LinkSteering | null;
   /** Of the last attachment of each port whose guest has left. */
   private readonly serials = new Map<number, number>();
   private timer: NodeJS.Timeout | null = null;
 
-  constructor(dress: TapDress, engine: LinkHost, host: HostStack, log: Log) {
+  /** `steering`: null where the engine has every frame. */
+  constructor(dress: LinkDress, engine: LinkHost, steering: LinkSteering | null, host: HostStack, log: Log) {
     this.dress = dress;
+    this.steering = steering;
     this.engine = engine;
     this.host = host;
     this.log = log;
@@ -75,7 +87,7 @@ export class GuestLinks {
   async add({ name, index, link }: GuestPlan): Promise<void> {
     if (link === null) return;
     const lock = link.kind === 'tap' ? await Lock.take('tap', link.tap) : null;
-    const one: Attachment = { guest: name, port: 1 + index, link: new GuestLink(link, this.dress), lock, attached: false, serial: this.serials.get(1 + index) ?? 0, quieted: 0, said: '' };
+    const one: Attachment = { guest: name, port: 1 + index, link: new GuestLink(link, this.dress), lock, attached: false, serial: this.serials.get(1 + index) ?? 0, quieted: null, said: '' };
     try {
       this.tryAttach(one);
     } catch (error) {
@@ -90,6 +102,7 @@ export class GuestLinks {
   async remove({ name, index }: GuestPlan): Promise<void> {
     const at = this.all.findIndex((one) => one.guest === name);
     const [one] = at < 0 ? [] : this.all.splice(at, 1);
+    this.steering?.retireLink(index);
     await this.engine.leave(1 + index);
     if (one === undefined) return;
     this.serials.set(one.port, one.serial);
@@ -99,7 +112,7 @@ export class GuestLinks {
   /** The engine has detached the port because its descriptor failed. */
   failed(port: number, serial: number): void {
     const one = this.all.find((candidate) => candidate.port === port);
-    if (one?.serial === serial) this.lost(one);
+    if (one?.serial === serial) this.lost(one, 'went away');
   }
 
   stateOf(guest: string): { description: string; attached: boolean } {
@@ -119,22 +132,22 @@ export class GuestLinks {
   private giveBack({ link, quieted, lock }: Attachment): void {
     const { config } = link;
     link.undress();
-    if (config.kind === 'tap' && quieted !== 0) this.host.unquietTap(config.tap);
-    if (config.kind === 'netns') {
-      this.host.removeTap({ netns: config.netns, name: config.name });
-    }
+    if (config.kind === 'netns') this.host.removeInterface({ netns: config.netns, name: config.name });
+    if (quieted !== null) this.host.unquietLink(quieted.name);
     lock?.release();
   }
 
-  private lost(one: Attachment): void {
+  private lost(one: Attachment, why: string): void {
     one.attached = false;
-    this.say(one, `${one.link.description} went away; waiting for it to return`);
+    this.steering?.detachLink(one.port - 1);
+    this.say(one, `${one.link.description} ${why}; waiting for it to return`);
   }
 
   private look(one: Attachment): void {
-    if (one.attached && one.link.isGone()) {
+    const why = one.attached ? one.link.whyGone() : null;
+    if (why !== null) {
       this.engine.detach(one.port);
-      this.lost(one);
+      this.lost(one, why);
     }
     if (one.attached) return;
     try {
@@ -147,24 +160,33 @@ export class GuestLinks {
 
   private tryAttach(one: Attachment): void {
     const { config } = one.link;
-    if (config.kind === 'netns') this.host.rememberTap({ netns: config.netns, name: config.name });
-    if (config.kind === 'tap') this.quiet(one, config.tap);
-    const open = one.link.open();
+    if (config.kind === 'netns') this.host.rememberInterface({ netns: config.netns, name: config.name });
+    if (config.kind === 'tap') this.quietTap(one, config.tap);
+    const open = one.link.open((name) => {
+      this.quiet(one, name);
+    });
     if (open === null) return;
     one.serial++;
-    this.engine.attach(one.port, open.fd, open.isSocket, one.serial);
+    if (open.host !== null) this.steering?.attachLink(one.port - 1, open.host, open.fd);
+    this.engine.attach(one.port, open.fd, open.host !== null, one.serial);
     one.attached = true;
     one.said = '';
     this.log.info({ guest: one.guest }, `guest ${one.guest} attached: ${one.link.description}`);
   }
 
-  /** Before the tap is set up: no frame of the guest may reach the host's stack. */
-  private quiet(one: Attachment, tap: string): void {
-    const index = interfaceIndex(tap);
-    if (index === 0 || index === one.quieted) return;
+  /** Before a VMM's tap is set up. */
+  private quietTap(one: Attachment, tap: string): void {
+    if (interfaceIndex(tap) === 0 || interfaceIndex(tap) === one.quieted?.index) return;
     one.link.refuseUnfit();
-    this.host.quietTap(tap);
-    one.quieted = index;
+    this.quiet(one, tap);
+  }
+
+  /** No frame of the guest may reach the host's stack. */
+  private quiet(one: Attachment, name: string): void {
+    const index = interfaceIndex(name);
+    if (one.quieted?.index === index) return;
+    this.host.quietLink(name);
+    one.quieted = { name, index };
   }
 
   private say(one: Attachment, text: string): void {

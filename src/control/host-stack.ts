@@ -5,7 +5,7 @@
  *
  * State file   /run/berth/NETNS-NIC.json, written before anything is changed: a daemon that was killed leaves the file,
  *              and the next one (or `berth clean`) knows what to undo. Gone after a clean stop.
- * Killed       the mute and guest taps stay, so that guest connections survive until the next daemon; sockets go. They
+ * Killed       the mute and the guests' interfaces stay, so that guest connections survive until the next daemon; sockets go. They
  *              also survive a next daemon that refuses its plan before it has changed anything.
  * Late         the reserved ports, by up to RESERVE_MS: the bound sockets keep the host off meanwhile, by choice or by chance.
  * Undoing      goes on after a failure; the first one is thrown at the end, and the state file kept for `berth clean`.
@@ -21,17 +21,13 @@ import { BerthError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { findInterface } from '../io/interfaces.js';
 import { leaveRunFolder, netnsId, RUN_FOLDER, runFiles } from '../io/lock.js';
-import { NETNS_FOLDER } from '../io/tap-io.js';
+import { type GuestPlace, NETNS_FOLDER } from '../io/tap-io.js';
+import { removeGuestVeth } from '../io/veth-io.js';
 import { addon } from '../native/binding.js';
 import { PortSet } from '../wire/port-set.js';
 
 /** Between two changes of the reserved ports: each is a file written and a list of the kernel's read and replaced. */
 const RESERVE_MS = 100;
-
-export interface GuestTap {
-  netns: string;
-  name: string;
-}
 
 /** What a daemon has changed and must undo. */
 export interface HostState {
@@ -42,8 +38,8 @@ export interface HostState {
   reserved: string;
   /** nftables netdev tables. */
   tables: string[];
-  /** Persistent taps in guest namespaces. */
-  guestTaps: GuestTap[];
+  /** Interfaces made in guest namespaces: persistent taps, and ends of veths. */
+  guestTaps: GuestPlace[];
   /** Sysctl files and what they held. */
   sysctls: Record<string, string>;
   /** Not a change, but lost with the daemon otherwise. */
@@ -70,7 +66,7 @@ export class HostStack {
   }
 
   /** Guest taps of a daemon that was killed, some of which may no longer be wanted. */
-  get guestTaps(): readonly GuestTap[] {
+  get guestTaps(): readonly GuestPlace[] {
     return this.state.guestTaps;
   }
 
@@ -159,14 +155,14 @@ export class HostStack {
     this.remember({ implicit: uses });
   }
 
-  /** A tap that outlives the daemon's descriptor. */
-  rememberTap(tap: GuestTap): void {
+  /** An interface in a guest's namespace that outlives the daemon. */
+  rememberInterface(tap: GuestPlace): void {
     const known = this.state.guestTaps.some((one) => one.netns === tap.netns && one.name === tap.name);
     if (!known) this.remember({ guestTaps: [...this.state.guestTaps, tap] });
   }
 
-  /** Keeps the host's stack and a VMM's tap apart: no frame in, no IPv6 chatter out. */
-  quietTap(tap: string): void {
+  /** Keeps the host's stack and the host side of a guest's link apart: no frame in, no IPv6 chatter out. */
+  quietLink(tap: string): void {
     const file = disableIpv6(tap);
     let before: string | null = null;
     try {
@@ -180,8 +176,8 @@ export class HostStack {
     quietTap(tap);
   }
 
-  /** Gives a VMM's tap back to the host's stack. */
-  unquietTap(tap: string): void {
+  /** Gives it back to the host's stack. */
+  unquietLink(tap: string): void {
     const file = disableIpv6(tap);
     const { [file]: before, ...sysctls } = this.state.sysctls;
     if (before !== undefined) restoreSysctls({ [file]: before });
@@ -189,9 +185,9 @@ export class HostStack {
     this.remember({ sysctls, tables: this.state.tables.filter((table) => table !== tapTable(tap)) });
   }
 
-  /** Removes the tap of a removed guest, if it is still there and ours. */
-  removeTap(tap: GuestTap): void {
-    removeIdleTap(tap, this.state.mac);
+  /** Removes the interface of a removed guest, if it is still there and ours. */
+  removeInterface(tap: GuestPlace): void {
+    removeGuestInterface(tap, this.state);
     this.remember({ guestTaps: this.state.guestTaps.filter((one) => one.netns !== tap.netns || one.name !== tap.name) });
   }
 
@@ -234,7 +230,7 @@ export function isOfThisNamespace(state: HostState): boolean {
   return state.tables.some((table) => here.includes(`table netdev ${table}`));
 }
 
-/** Undoes what a daemon has changed, and forgets it; returns the number of taps removed. */
+/** Undoes what a daemon has changed, and forgets it; returns the number of interfaces removed. */
 export function undoState(file: string, state: HostState): number {
   let taps = 0;
   attempt([
@@ -248,16 +244,16 @@ export function undoState(file: string, state: HostState): number {
       restoreSysctls(state.sysctls);
     },
     () => {
-      taps = removeTaps(state);
+      taps = removeInterfaces(state);
     },
   ]);
   forget(file);
   return taps;
 }
 
-/** Removes the state's guest taps that still exist, are dressed as ours and in nobody's use; returns their number. */
-export function removeTaps(state: HostState): number {
-  return state.guestTaps.filter((tap) => removeIdleTap(tap, state.mac)).length;
+/** Removes the state's guest interfaces that still exist, are ours and in nobody's use; returns their number. */
+export function removeInterfaces(state: HostState): number {
+  return state.guestTaps.filter((tap) => removeGuestInterface(tap, state)).length;
 }
 
 export function forget(file: string): void {
@@ -266,9 +262,11 @@ export function forget(file: string): void {
   leaveRunFolder();
 }
 
-/** Removes the tap if it is dressed as ours and in nobody's use; true if it was. */
-export function removeIdleTap({ netns, name }: GuestTap, mac: string): boolean {
+/** Removes an interface in a guest's namespace if it is a veth of ours, or a tap dressed as ours and in nobody's use; true if it was. */
+export function removeGuestInterface(guest: GuestPlace, { nic, mac }: Pick<HostState, 'nic' | 'mac'>): boolean {
+  const { netns, name } = guest;
   const found = findInterface(name, netns);
+  if (found?.kind === 'veth') return removeGuestVeth(found, nic, guest);
   if (found?.kind !== 'tun' || found.mac !== mac) return false;
   const namespace = openSync(`${NETNS_FOLDER}/${netns}`, 'r');
   try {

@@ -43,6 +43,7 @@ const OUT_FRAMES = 2;
 const COPIES = 4;
 const IN_LOST = 5;
 const OUT_REFUSED = 6;
+const IN_FULL = 7;
 
 export interface Tally {
   frames: number;
@@ -54,7 +55,7 @@ export interface GuestTally {
   egress: Tally;
   /** Copies of ARP replies. */
   copies: number;
-  /** Ingress frames that its link did not take. */
+  /** Ingress frames that its link did not take. Those that the kernel had steered to it are in `ingress` too. */
   lost: number;
   /** Egress frames that were not its to send, or could not be sent. */
   refused: number;
@@ -73,10 +74,19 @@ export interface CounterSnapshot {
   guests: GuestTally[];
 }
 
+/** Counted by programs in the kernel: counts as forwarded, and as passed. */
+export interface KernelCounters {
+  steeredInAll(): { ingress: Tally; egress: Tally };
+  steeredFor(link: number): { ingress: Tally; egress: Tally };
+  /** Frames that the link's interface was given, by the kernel or by the engine, and dropped: the engine knows of its own (link-full). */
+  droppedFor(link: number): number;
+  left(): Partial<Record<Reason, Tally>>;
+}
+
 export class Counters {
   readonly buffer: SharedArrayBuffer;
-  /** What a filter in the kernel left to the host before the engine saw it: counts as passed. */
-  leftBefore: (() => Partial<Record<Reason, Tally>>) | null = null;
+  /** What the kernel has steered, or left to the host, before the engine saw it; null: nothing. */
+  kernel: KernelCounters | null = null;
   private readonly values: Float64Array;
 
   /** New counters for `links` links, or a view of existing ones. */
@@ -111,7 +121,11 @@ export class Counters {
       }
       if (decided <= LOST) {
         why = lostReason(decided);
-        if (direction === INGRESS) values[LINKS + (lostPort(decided) - 1) * LINK_WORDS + IN_LOST] += 1;
+        if (direction === INGRESS) {
+          const to = LINKS + (lostPort(decided) - 1) * LINK_WORDS;
+          values[to + IN_LOST] += 1;
+          if (why === LINK_FULL) values[to + IN_FULL] += 1;
+        }
         decided = DISCARD;
       }
       if (direction === EGRESS) values[sender + OUT_REFUSED] += 1;
@@ -148,21 +162,23 @@ export class Counters {
     const guests: GuestTally[] = [];
     for (const link of links) {
       const at = LINKS + link * LINK_WORDS;
+      const steered = this.kernel?.steeredFor(link);
       guests.push({
-        ingress: this.tally(at + IN_FRAMES),
-        egress: this.tally(at + OUT_FRAMES),
+        ingress: sum(this.tally(at + IN_FRAMES), steered?.ingress),
+        egress: sum(this.tally(at + OUT_FRAMES), steered?.egress),
         copies: this.values[at + COPIES],
-        lost: this.values[at + IN_LOST],
+        lost: this.values[at + IN_LOST] + Math.max(0, (this.kernel?.droppedFor(link) ?? 0) - this.values[at + IN_FULL]),
         refused: this.values[at + OUT_REFUSED],
       });
     }
+    const steered = this.kernel?.steeredInAll();
     return {
       ingress: {
-        forwarded: this.tally(0),
+        forwarded: sum(this.tally(0), steered?.ingress),
         discarded: this.reasons(INGRESS, DISCARDED_CLASS),
         passed: this.passed(),
       },
-      egress: { forwarded: this.tally(DIRECTION_WORDS), discarded: this.reasons(EGRESS, DISCARDED_CLASS) },
+      egress: { forwarded: sum(this.tally(DIRECTION_WORDS), steered?.egress), discarded: this.reasons(EGRESS, DISCARDED_CLASS) },
       kernelDrops: this.values[KERNEL_DROPS],
       answers: this.values[ANSWERS],
       unmade: this.values[UNMADE],
@@ -172,9 +188,8 @@ export class Counters {
 
   private passed(): Partial<Record<Reason, Tally>> {
     const found = this.reasons(INGRESS, PASSED_CLASS);
-    for (const [reason, left] of Object.entries(this.leftBefore?.() ?? {}) as [Reason, Tally][]) {
-      const { frames, bytes } = found[reason] ?? { frames: 0, bytes: 0 };
-      if (frames + left.frames > 0) found[reason] = { frames: frames + left.frames, bytes: bytes + left.bytes };
+    for (const [reason, left] of Object.entries(this.kernel?.left() ?? {}) as [Reason, Tally][]) {
+      if (left.frames > 0) found[reason] = sum(left, found[reason]);
     }
     return found;
   }
@@ -192,6 +207,10 @@ export class Counters {
     });
     return found;
   }
+}
+
+function sum(a: Tally, b: Tally | undefined): Tally {
+  return b === undefined ? a : { frames: a.frames + b.frames, bytes: a.bytes + b.bytes };
 }
 
 /** The port that a frame was lost on its way to; `code` as in FrameSink.forward. */

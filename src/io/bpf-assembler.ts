@@ -1,15 +1,17 @@
 /**
- * Assembler of eBPF instructions (linux/bpf.h, RFC 9669), as far as host-filter-program.ts needs them: one method an
- * instruction, jumps to named places, all of them forward.
+ * Assembler of eBPF instructions (linux/bpf.h, RFC 9669), as far as the programs here need them: one method an instruction,
+ * jumps to named places, all of them forward.
  *
- * Registers    0 the result and what `load…` and `lookup` give; 1–5 lost by these; 6 the socket buffer, which `load…` needs;
- *              7–9 kept; 10 the top of the stack.
- * Comparisons  of the lower 32 bits, unsigned; only `jumpIfFound` looks at 64.
+ * Registers    0 the result and what `lookup` and `call…` give; 1–5 lost by these; 6–9 kept; STACK, of which `lookup` uses the
+ *              first 4 bytes, the rest is the program's.
+ * Comparisons  of the lower 32 bits, unsigned; only `jumpIfMissing` looks at 64.
  */
 const LOAD_MAP = 0x18;
 const MAP_DESCRIPTOR = 1;
 const LOOKUP_HELPER = 1;
-const STACK = 10;
+const KERNEL_FUNCTION = 2;
+/** The top of the stack: what is below it, down to -512, is the program's. */
+export const STACK = 10;
 
 export class BpfAssembler {
   private readonly instructions: { code: number; dst: number; src: number; offset: number; imm: number; to: string | null }[] = [];
@@ -17,25 +19,26 @@ export class BpfAssembler {
 
   /** Names the place of the next instruction. */
   place(name: string): void {
+    if (this.places.has(name)) throw new RangeError(`two places are named ${name}`);
     this.places.set(name, this.instructions.length);
-  }
-
-  /** Register 0 = the frame's byte, half-word or word at this offset, in the host's order. Past the frame's end the program ends and drops it. */
-  loadByte(at: number): void {
-    this.emit(0x30, 0, 0, 0, at);
-  }
-
-  loadHalf(at: number): void {
-    this.emit(0x28, 0, 0, 0, at);
-  }
-
-  loadWord(at: number): void {
-    this.emit(0x20, 0, 0, 0, at);
   }
 
   /** dst = the word that `src` + `at` points to. */
   read(dst: number, src: number, at: number): void {
     this.emit(0x61, dst, src, at);
+  }
+
+  /** The same, of one byte, two, or eight. */
+  readByte(dst: number, src: number, at: number): void {
+    this.emit(0x71, dst, src, at);
+  }
+
+  readHalf(dst: number, src: number, at: number): void {
+    this.emit(0x69, dst, src, at);
+  }
+
+  readDouble(dst: number, src: number, at: number): void {
+    this.emit(0x79, dst, src, at);
   }
 
   copy(dst: number, src: number): void {
@@ -52,6 +55,19 @@ export class BpfAssembler {
 
   addRegister(dst: number, src: number): void {
     this.emit(0x0f, dst, src);
+  }
+
+  subtractRegister(dst: number, src: number): void {
+    this.emit(0x1f, dst, src);
+  }
+
+  /** The lower 16, or 32, bits of `dst` as they are in a frame: most significant byte first. */
+  swapHalf(dst: number): void {
+    this.emit(0xdc, dst, 0, 0, 16);
+  }
+
+  swapWord(dst: number): void {
+    this.emit(0xdc, dst, 0, 0, 32);
   }
 
   and(dst: number, value: number): void {
@@ -82,16 +98,26 @@ export class BpfAssembler {
     this.add(2, -4);
     this.emit(LOAD_MAP, 1, MAP_DESCRIPTOR, 0, map);
     this.emit(0); // its second half
-    this.emit(0x85, 0, 0, 0, LOOKUP_HELPER);
+    this.call(LOOKUP_HELPER);
+  }
+
+  /** Register 0 = what the helper of this number (bpf-helpers(7)) returns for registers 1 to 5. */
+  call(helper: number): void {
+    this.emit(0x85, 0, 0, 0, helper);
+  }
+
+  /** The same, of a function of the kernel by its id (io/kernel-types.ts). */
+  callKernel(id: number): void {
+    this.emit(0x85, 0, KERNEL_FUNCTION, 0, id);
   }
 
   jump(to: string): void {
     this.emit(0x05, 0, 0, 0, 0, to);
   }
 
-  /** After `lookup`. */
-  jumpIfFound(to: string): void {
-    this.emit(0x55, 0, 0, 0, 0, to);
+  /** After `lookup`: it has nothing for the key. */
+  jumpIfMissing(to: string): void {
+    this.emit(0x15, 0, 0, 0, 0, to);
   }
 
   jumpIfEqual(register: number, value: number, to: string): void {

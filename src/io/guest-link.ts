@@ -3,7 +3,8 @@
  *
  *     waiting ──open()──▶ attached ──isGone() or a failed port──▶ waiting …
  *
- * Sandbox      a tap in a network namespace, made by Berth (tap-io.ts). Gone when the namespace is another or none.
+ * Sandbox      a veth to a network namespace, or a tap in it, made by Berth (veth-io.ts, tap-io.ts). Gone when the namespace is another
+ *              or none, or the host's end of the veth.
  * VM           the host side of a tap that a VMM has opened or will open. Gone when there is no interface of the name.
  * Not here     the descriptor: it belongs to the engine from the moment it is attached.
  */
@@ -11,24 +12,29 @@ import { statSync } from 'node:fs';
 import { runTool } from '../base/command.js';
 import type { LinkConfig } from '../base/config.js';
 import { ConfigError } from '../base/errors.js';
-import { findInterface, type Interface, interfaceIndex } from './interfaces.js';
-import { openTapHostSide } from './packet-io.js';
-import { NETNS_FOLDER, openGuestTap, type TapDress } from './tap-io.js';
+import { findInterface, type Interface, interfaceIndex, isRunning } from './interfaces.js';
+import { openHostSide } from './packet-io.js';
+import type { SteerableLink } from './kernel-table.js';
+import { NETNS_FOLDER, openGuestTap, type GuestPlace, type LinkDress } from './tap-io.js';
+import { isOurVeth, openGuestVeth } from './veth-io.js';
 
 export interface OpenLink {
   fd: number;
-  /** A packet socket on the host side, not a tap's own descriptor. */
-  isSocket: boolean;
+  /** The descriptor is a packet socket on this interface, the host's side of the link; null: it is a tap's own. */
+  host: SteerableLink | null;
 }
 
 export class GuestLink {
   readonly config: LinkConfig;
-  private readonly dress: TapDress;
+  private readonly dress: LinkDress;
   private namespaceInode = 0;
+  /** The host's end of a sandbox guest's veth; 0: the link is a tap. */
+  private hostEnd = 0;
+  private hostEndName = '';
   /** The VMM's tap as it was before it was set up: by its index. */
   private before: Interface | null = null;
 
-  constructor(config: LinkConfig, dress: TapDress) {
+  constructor(config: LinkConfig, dress: LinkDress) {
     this.config = config;
     this.dress = dress;
   }
@@ -38,23 +44,40 @@ export class GuestLink {
     return this.config.kind === 'tap' ? `tap ${this.config.tap}` : `${this.config.name} in namespace ${this.config.netns}`;
   }
 
-  /** Opens the link if it is there; null while it is not. Errors say why it can never be had as it is. */
-  open(): OpenLink | null {
-    return this.config.kind === 'tap' ? this.openHostSide(this.config.tap) : this.openInNamespace(this.config.netns, this.config.name);
+  /**
+   * Opens the link if it is there; null while it is not. Errors say why it can never be had as it is. `quiet` keeps the host's stack
+   * from the host's end of a veth, which is given to it by name before it is up.
+   */
+  open(quiet: (name: string) => void): OpenLink | null {
+    return this.config.kind === 'tap' ? this.openTap(this.config.tap) : this.openInNamespace(this.config, quiet);
   }
 
-  /** For an attached link: has its namespace or interface gone, so that it must be detached? */
-  isGone(): boolean {
-    if (this.config.kind === 'netns') return inodeOf(this.config.netns) !== this.namespaceInode;
+  /** For an attached link: why it must be detached, or null: its namespace or interface has gone, or the guest has set its end of a veth down. */
+  whyGone(): 'went away' | 'is down' | null {
+    if (this.isGone()) return 'went away';
+    return this.hostEnd !== 0 && !isRunning(this.hostEndName) ? 'is down' : null;
+  }
+
+  private isGone(): boolean {
+    if (this.config.kind === 'netns') {
+      return inodeOf(this.config.netns) !== this.namespaceInode || (this.hostEnd !== 0 && interfaceIndex(this.hostEndName) !== this.hostEnd);
+    }
     return interfaceIndex(this.config.tap) !== this.before?.ifindex;
   }
 
-  private openInNamespace(netns: string, name: string): OpenLink | null {
-    const inode = inodeOf(netns);
+  private openInNamespace(place: GuestPlace, quiet: (name: string) => void): OpenLink | null {
+    const inode = inodeOf(place.netns);
     if (inode === 0) return null;
-    const fd = openGuestTap({ netns, name }, this.dress);
+    const existing = findInterface(place.name, place.netns);
+    // What a daemon under the other setting has left goes on as it is.
+    const isVeth = existing === null ? this.dress.veth : existing.kind === 'veth' && (this.dress.veth || isOurVeth(existing, this.dress.nic, place));
+    const host = isVeth ? openGuestVeth(place, this.dress, quiet) : null;
+    if (host !== null && !isRunning(host.name)) return null; // set down by the guest: left so until it comes up again
+    const fd = host === null ? openGuestTap(place, this.dress) : openHostSide(host.name, host.ifindex);
     this.namespaceInode = inode;
-    return { fd, isSocket: false };
+    this.hostEnd = host?.ifindex ?? 0;
+    this.hostEndName = host?.name ?? '';
+    return { fd, host: host === null ? null : { ...host, byPeer: true } };
   }
 
   /** Throws for a VMM's tap that can never be served as it is. */
@@ -68,7 +91,7 @@ export class GuestLink {
     runTool('ip', ['link', 'set', 'dev', this.config.tap, 'mtu', String(this.before.mtu), this.before.up ? 'up' : 'down']);
   }
 
-  private openHostSide(tap: string): OpenLink | null {
+  private openTap(tap: string): OpenLink | null {
     if (interfaceIndex(tap) === 0) return null;
     const found = findTap(tap);
     if (found === null) return null;
@@ -78,7 +101,7 @@ export class GuestLink {
     } else if (!found.up) {
       return null; // taken down by somebody: left so until it comes up again
     }
-    return { fd: openTapHostSide(tap, found.ifindex), isSocket: true };
+    return { fd: openHostSide(tap, found.ifindex), host: { name: tap, ifindex: found.ifindex, byPeer: false } };
   }
 }
 

@@ -18,11 +18,17 @@ export interface Interface {
   kind: string;
   /** The bridge or bond that it is a port of. */
   master: string;
+  /** Index of the other end of a veth that lies in another namespace, in that one; else 0. */
+  peerIndex: number;
   /** IPv4 addresses as numbers, and the lengths of their prefixes in the same order. */
   addresses: number[];
   prefixes: number[];
 }
 
+/** IFF_UP | IFF_RUNNING, netdevice(7). */
+const RUNNING = 0x41;
+/** Which number of an interface's line. */
+const TX_DROPPED = 11;
 /** Changes come in groups; the network is read again when one is over. */
 const SETTLE_MS = 100;
 
@@ -34,6 +40,7 @@ interface IpJson {
   flags: string[];
   link_type: string;
   master?: string;
+  link_index?: number;
   linkinfo?: { info_kind?: string };
   addr_info: { family: string; local: string; prefixlen: number }[];
 }
@@ -59,6 +66,7 @@ export function findInterface(name: string, netns?: string): Interface | null {
     ethernet: found.link_type === 'ether',
     kind: found.linkinfo?.info_kind ?? '',
     master: found.master ?? '',
+    peerIndex: found.link_index ?? 0,
     addresses: ipv4.map((one) => parseIpv4(one.local) ?? 0),
     prefixes: ipv4.map((one) => one.prefixlen),
   };
@@ -76,6 +84,21 @@ export function interfaceNames(): string[] {
 /** The interface's index, 0 where there is none of that name: cheap enough to ask twice a second. */
 export function interfaceIndex(name: string): number {
   return addon().interfaceIndex(name);
+}
+
+/** Up, with its other end up too: cheap enough to ask twice a second. */
+export function isRunning(name: string): boolean {
+  const flags = addon().interfaceFlags(name);
+  return flags > 0 && (flags & RUNNING) === RUNNING;
+}
+
+/** Frames that the interface was to send and dropped, by the names of this network namespace's interfaces; proc(5), /proc/net/dev. */
+export function dropsByInterface(): Map<string, number> {
+  const lines = readFileSync('/proc/self/net/dev', 'utf8').split('\n').slice(2);
+  return new Map(lines.filter((line) => line.includes(':')).map((line) => {
+    const [name, numbers] = line.split(/:(?=\s)/);
+    return [name.trim(), Number(numbers.trim().split(/\s+/)[TX_DROPPED])];
+  }));
 }
 
 /** The default gateway that is reached through the interface; null where there is none. */

@@ -1,5 +1,5 @@
 /**
- * Packet sockets: the NIC's receive rings (default back end), the host side of a VMM's tap, and plain sending.
+ * Packet sockets: the NIC's receive rings (default back end), the host side of a guest's link, and plain sending.
  *
  * Ring         TPACKET_V2 (no block timer), virtio-net headers, ETH_P_ALL, own transmissions ignored, promiscuous by
  *              membership, which the kernel gives back when the socket closes; packet(7).
@@ -45,9 +45,9 @@ export function openRings(nic: string, ifindex: number): RingSockets {
   }
 }
 
-/** A packet socket on the host side of a tap whose other end a VMM holds. */
-export function openTapHostSide(tap: string, ifindex: number): number {
-  return check(addon().openPacket(ifindex), `opening a packet socket on ${tap}`);
+/** A packet socket on the host side of a guest's link: of a tap whose other end a VMM holds, or of a veth. */
+export function openHostSide(name: string, ifindex: number): number {
+  return check(addon().openPacket(ifindex), `opening a packet socket on ${name}`);
 }
 
 /** Frames that the kernel dropped at the rings since the last call. */

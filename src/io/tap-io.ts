@@ -13,20 +13,25 @@ import { findInterface } from './interfaces.js';
 
 export const NETNS_FOLDER = '/run/netns';
 
-export interface TapPlace {
+/** Where a sandbox guest's interface is. */
+export interface GuestPlace {
   netns: string;
   name: string;
 }
 
-export interface TapDress {
+export interface LinkDress {
+  /** The NIC that the guest shares, and what the guest's interface has of it. */
+  nic: string;
   mac: string;
   mtu: number;
-  /** Checksum and segmentation offload: on with the packet back end, off with `cap`, which cannot carry it. */
+  /** Checksum and segmentation offload of taps: on with the packet back end, off with `cap`, which cannot carry it. */
   offloads: boolean;
+  /** A new link of a sandbox is a veth, which the kernel can steer to (fast-path.ts); else a tap. */
+  veth: boolean;
 }
 
 /** Opens the tap, making it if it is not there. Returns its descriptor, which is the caller's; the tap outlives it. */
-export function openGuestTap(place: TapPlace, dress: TapDress): number {
+export function openGuestTap(place: GuestPlace, dress: LinkDress): number {
   const existing = findInterface(place.name, place.netns);
   if (existing === null) return createTap(place, dress);
   if (existing.kind !== 'tun') {
@@ -54,7 +59,7 @@ export function openGuestTap(place: TapPlace, dress: TapDress): number {
 
 let made = 0;
 
-function createTap(place: TapPlace, dress: TapDress): number {
+function createTap(place: GuestPlace, dress: LinkDress): number {
   const temporary = `bt${process.pid % 1e7}x${made++ % 1000}`;
   const fd = check(addon().openTap(temporary, -1, dress.offloads), `making a tap for namespace ${place.netns}`);
   try {
@@ -69,7 +74,7 @@ function createTap(place: TapPlace, dress: TapDress): number {
   }
 }
 
-function finish(fd: number, place: TapPlace, dress: TapDress): void {
+function finish(fd: number, place: GuestPlace, dress: LinkDress): void {
   runTool('ip', ['-n', place.netns, 'link', 'set', 'dev', place.name, 'address', dress.mac, 'mtu', String(dress.mtu), 'up']);
   check(addon().setTapPersistent(fd, true), `keeping tap ${place.name}`);
 }

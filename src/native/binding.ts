@@ -57,6 +57,10 @@ export interface NativePoll {
   close(): void;
 }
 
+/** What a BPF program is for; the same numbers as `enum ProgramUse` in native-bindings/src/bpf.h. */
+export const SOCKET_FILTER = 0;
+export const AT_INGRESS = 1;
+
 export interface Addon {
   SockDiag: new () => NativeSockDiag;
   /** Tells this network namespace from every other one until the machine restarts. */
@@ -79,6 +83,8 @@ export interface Addon {
   takeDrops(fd: number): number;
   /** 0 where there is none of that name in the namespace of this thread. */
   interfaceIndex(name: string): number;
+  /** IFF_… bits; netdevice(7). */
+  interfaceFlags(name: string): number;
   openTap(name: string, netnsFd: number, offloads: boolean): number;
   setTapPersistent(fd: number, persistent: boolean): number;
   openEvent(): number;
@@ -93,10 +99,13 @@ export interface Addon {
   bpfUpdateMap(map: number, key: Uint32Array, value: Uint32Array): number;
   /** A map's values, in memory that the kernel sees too, for as long as the ArrayBuffer lives. */
   bpfMapMemory(map: number, bytes: number): ArrayBuffer | number;
-  bpfLoad(instructions: Uint8Array): number;
+  /** `use`: SOCKET_FILTER or AT_INGRESS; only under a GPL-compatible license may a program call the kernel's functions. */
+  bpfLoad(use: number, instructions: Uint8Array, license: string): number;
   bpfAttach(socket: number, program: number): number;
+  /** Puts a program at an interface's ingress for as long as the descriptor it returns is open. */
+  bpfAttachIngress(ifindex: number, program: number): number;
   /** What the program returns for a frame. */
-  bpfRun(program: number, frame: Uint8Array): number;
+  bpfRun(use: number, program: number, frame: Uint8Array): number;
 }
 
 const require = createRequire(import.meta.url);

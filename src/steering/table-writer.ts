@@ -42,14 +42,17 @@ import { BerthError } from '../base/errors.js';
 /** Hands a new buffer to every reader; each answers with `TableWriter.adopted(reader, generation)`. */
 export type Publish = (buffer: SharedArrayBuffer, generation: number) => void;
 
-/** Is told what the table is about to hold, and holds no more, so that a filter before it can let it see what it needs. */
+/**
+ * Is told what the table is about to hold, and holds no more, so that what is before it (io/kernel-table.ts) never says more than it.
+ * A key may be that of a wildcard.
+ */
 export interface TableFollower {
   /** The address is ours from now on; `index` is its part of a key (table-layout.ts). */
   address(address: number, index: number): void;
-  /** Every port of the address may be looked up from now on. */
-  whole(address: number): void;
-  /** The endpoint may be found from now on. */
+  /** The endpoint has an entry from now on that may say anything. */
   taken(key: number): void;
+  /** The entry says: in use on this link, by word of the guest, until the next call for the key. */
+  steered(key: number, link: number): void;
   /** The endpoint has no entry any more. */
   freed(key: number): void;
 }
@@ -134,7 +137,6 @@ export class TableWriter {
   /** Sets aside the whole `address` for `link`: every port of it that has no entry of its own. */
   leaseWhole(address: number, link: number, mayImply: boolean): void {
     const index = this.addAddress(address);
-    this.follower?.whole(address);
     for (const table of this.writable()) markWhole(table, address);
     this.put(wildcardKey(index), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
   }
@@ -242,6 +244,8 @@ export class TableWriter {
   private change(key: number, state: number): boolean {
     if (key === 0) return false;
     let changed = false;
+    let link = 0;
+    if (this.follower !== undefined && state !== STATE_IN_USE && this.isLive(key)) this.follower.taken(key);
     for (const { words, base, mask, shift } of this.writable()) {
       const at = probe(words, base, mask, shift, key);
       if (at === MISS) continue;
@@ -253,11 +257,19 @@ export class TableWriter {
         const next = state === STATE_FREE ? 0 : ((value & ~(STATE_MASK | IMPLICIT | ACTIVE)) | state) >>> 0;
         if (Atomics.compareExchange(words, at, value, next) === value) {
           changed = true;
+          link = value >>> LINK_SHIFT;
           break;
         }
       }
     }
+    if (changed && state === STATE_IN_USE) this.follower?.steered(key, link);
     return changed;
+  }
+
+  private isLive(key: number): boolean {
+    const { words, base, mask, shift } = this.table;
+    const at = probe(words, base, mask, shift, key);
+    return at !== MISS && (words[at] & STATE_MASK) !== STATE_FREE;
   }
 
   /** A new buffer without tombstones, at most 3/8 full so that the next rebuild is far, with room for `addresses` pairs. */

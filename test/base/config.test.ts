@@ -29,6 +29,7 @@ describe('a configuration that is right', () => {
       file: 'f.yaml',
       nic: 'eth0',
       backend: 'cap',
+      fastPath: 'auto',
       addresses: ['192.0.2.10', '192.0.2.11'],
       notInUse: 'reject',
       rejectRate: 5,
@@ -56,6 +57,7 @@ describe('a configuration that is right', () => {
       lines: config.lines,
       nic: null,
       backend: 'packet',
+      fastPath: 'auto',
       addresses: null,
       notInUse: 'drop',
       rejectRate: 100,
@@ -108,7 +110,7 @@ const INTERFACE = 'an interface name: 1 to 15 bytes without white space or any o
 const ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
 const PORTS = 'ports, as 80 or "80,443,8000-8999"';
 const LINK = 'a link, as { tap: tap-web } or { netns: web, name: eth0 }';
-const ROOT_KEYS = 'nic, backend, addresses, notInUse, rejectRate, guests, admin, store, pool';
+const ROOT_KEYS = 'nic, backend, fastPath, addresses, notInUse, rejectRate, guests, admin, store, pool';
 const GUEST_KEYS = 'link, lease, use, agent, policy';
 const SOCKET = 'an absolute path of at most 107 bytes, as /run/berth/web.sock';
 const GROUP = 'a group of this host, as berth, or its number';

@@ -59,7 +59,7 @@ describe.skipIf(!liveTests('host-stack'))('host stack', () => {
     onTestFinished(() => {
       for (const one of [file, link]) rmSync(one, { force: true });
     });
-    host.rememberTap({ netns: 'web', name: 'eth0' });
+    host.rememberInterface({ netns: 'web', name: 'eth0' });
     expect(readFileSync(link, 'utf8')).toBe(before);
     expect(readFileSync(file, 'utf8')).not.toBe(before);
     expect(readdirSync('/run/berth').filter((name) => name.endsWith('.new'))).toEqual([]);
@@ -86,19 +86,30 @@ describe.skipIf(!liveTests('host-stack'))('host stack', () => {
     expect(code).toBe(2);
     expect({ ...world.hostState(), sockets: '' }).toEqual({ ...before, stateFiles: ['eth0.json'], sockets: '' });
     expect(taps(world)).toEqual([true, true]);
-    expect((await world.berth('clean')).output).toContain('removed 1 nftables table and 2 taps');
+    expect((await world.berth('clean')).output).toContain('removed 3 nftables tables and 2 guest links');
     expect({ ...world.hostState(), sockets: '' }).toEqual({ ...clean, sockets: '' });
     expect(taps(world)).toEqual([false, false]);
   });
 
   it('a start that fails later removes the taps that a killed daemon left, but none that is not ours any more', async () => {
     const { world, setting } = build();
+    setting.fastPath = 'off';
     const clean = world.hostState();
     await (await world.start(setting)).stop('SIGKILL');
     world.lab.run(world.guest('web'), ['ip', 'link', 'set', 'eth0', 'address', '02:00:5e:10:00:66']);
     expect((await world.berth('run', '--config', world.write(setting))).code).toBe(2);
     expect(world.hostState()).toEqual(clean);
     expect(taps(world)).toEqual([true, false]);
+  });
+
+  it('so with veths, which are ours by their other end', async () => {
+    const { world, setting } = build();
+    const clean = world.hostState();
+    await (await world.start(setting)).stop('SIGKILL');
+    world.lab.run(world.guest('web'), ['ip', 'link', 'set', 'eth0', 'address', '02:00:5e:10:00:66']);
+    expect((await world.berth('run', '--config', world.write(setting))).code).toBe(2);
+    expect(world.hostState()).toEqual(clean);
+    expect(taps(world)).toEqual([false, false]);
   });
 
   it('a namespace that has gone does not hinder the clean-up', async () => {

@@ -10,14 +10,13 @@ import { hasTool, readAll, temporaryDirectory } from '../io/capture-files.js';
 import { type Entry, fillTable, ip, RecordingSink } from '../support/dataplane-harness.js';
 import { type Seen, seenByTshark } from '../support/dataplane-oracle.js';
 import { type Outcome, Reference } from '../support/dataplane-reference.js';
-import { leftBy, LONGEST_TRIAL, withoutFilter } from '../support/host-filter.js';
+import { KernelSteering, LONGEST_TRIAL, withoutKernelSteering } from '../support/kernel-steering.js';
 import { Counters } from '../../src/dataplane/counters.js';
 import { Engine } from '../../src/dataplane/engine.js';
 import { FIRST_FRAGMENT, KIND_ARP, KIND_MALFORMED, KIND_NOT_IPV4, KIND_TCP, KIND_UDP, PASS, REASONS } from '../../src/dataplane/frame-batch.js';
 import { ANY_STATION } from '../../src/dataplane/parse.js';
 import { openCapture } from '../../src/io/capture-reader.js';
 import { FrameSlots } from '../../src/io/frame-io.js';
-import { HostFilter } from '../../src/io/host-filter.js';
 import { type TableFollower, TableWriter } from '../../src/steering/table-writer.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { formatIpv4 } from '../../src/wire/address.js';
@@ -171,18 +170,18 @@ describe.skipIf(missing.length > 0).each(FILES)('corpus $name', ({ name, frames 
     expect(await lines(1024)).toEqual(byHundred);
   });
 
-  it.skipIf(withoutFilter('corpora'))('leaves nothing to the host in the kernel that the engine would not pass for the same reason', async () => {
+  it.skipIf(withoutKernelSteering('corpora'))('leaves nothing to the host in the kernel that the engine would not pass for the same reason', async () => {
     const path = unpack(name);
     const { entries, addresses } = plan(seenByTshark(path, ORACLE));
-    const filter = new HostFilter(null);
+    const kernel = new KernelSteering(null, 64);
     try {
-      const found = (await steer(path, entries, addresses, 100, filter)).filter(({ bytes }) => bytes.length > 0 && bytes.length < LONGEST_TRIAL);
-      const left = leftBy(filter, found.map(({ bytes }) => bytes));
-      const differences = found.map((frame, n) => ({ n, left: left[n], frame })).filter(({ left: reason, frame }) => reason !== null && (frame.verdict !== 'pass' || frame.reason !== reason || frame.copies.length > 0));
+      const found = (await steer(path, entries, addresses, 100, kernel.table)).filter(({ bytes }) => bytes.length > 0 && bytes.length < LONGEST_TRIAL);
+      const left = found.map(({ bytes }) => kernel.fromNic(bytes));
+      const differences = found.map((frame, n) => ({ n, left: left[n], frame })).filter(({ left: reason, frame }) => reason !== 'engine' && (frame.verdict !== 'pass' || frame.reason !== reason || frame.copies.length > 0));
       expect(differences).toEqual([]);
       for (const reason of ['not-leased', 'not-ours', 'not-ipv4', 'other-protocol']) expect(left.filter((one) => one === reason).length, reason).toBeGreaterThan(0);
     } finally {
-      filter.close();
+      kernel.close();
     }
   });
 

@@ -1,5 +1,6 @@
 /**
- * What came to the NIC while the engine's thread had no processor: all of it reaches the guest, in order.
+ * What came to the NIC while the engine's thread had no processor: all of it reaches the guest, in order. Without the fast path, which
+ * does not wait for the engine.
  *
  * Stopped      by SIGSTOP: the daemon gets no processor for as long as it takes, which no timing on this machine changes.
  * Large        frames that do not fit the ring of small slots, from an outside with an MTU of 9,000.
@@ -19,7 +20,7 @@ describe.skipIf(!liveTests('bursts', 'tcpdump'))('a burst while the daemon stand
   async function build(): Promise<{ world: World; daemon: RunningDaemon; outside: Peer }> {
     const world = freshWorld('bursts');
     for (const side of [world.lab.host, world.lab.outside]) world.lab.run(side, ['ip', 'link', 'set', 'dev', 'eth0', 'mtu', '9000']);
-    const daemon = await world.start({ guests: { web: { link: { netns: world.addGuest('web') }, lease: { tcp: '8080', udp: '8080' }, use: 'all' } } });
+    const daemon = await world.start({ fastPath: 'off', guests: { web: { link: { netns: world.addGuest('web') }, lease: { tcp: '8080', udp: '8080' }, use: 'all' } } });
     await world.enter('web').http(8080, 'web');
     const outside = world.peer(world.lab.outside);
     expect(await outside.get(HOST_ADDRESS, 8080)).toMatch(/^web /);

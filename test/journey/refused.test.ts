@@ -85,12 +85,12 @@ const rows: Row[] = [
     says: ['eth0', 'guests.vm.link'],
   },
   {
-    name: 'an interface of that name in the namespace that is no tap',
+    name: 'an interface of that name in the namespace that is not Berth\'s',
     arrange: (world) => {
       world.lab.run(world.guest('web'), ['ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth1']);
       return webAnd(world);
     },
-    says: ['eth0', /not a tap/],
+    says: ['eth0', /no link of Berth/],
   },
   {
     name: 'a tap in the namespace that another program holds',

@@ -17,7 +17,7 @@ const POLLED = 9091;
 /** A guest's ports for what it sends itself. */
 const LOCAL = { web: 20000, db: 30000 };
 
-describe.skipIf(!liveTests('traffic', 'ping', 'ethtool', 'tcpdump'))('traffic at one address', () => {
+describe.skipIf(!liveTests('traffic', 'ping', 'ethtool', 'tcpdump')).each(['auto', 'off'] as const)('traffic at one address, fast path %s', (fastPath) => {
   let world: World;
   let daemon: RunningDaemon;
   let outside: Peer, host: Peer, web: Peer, db: Peer, far: Peer;
@@ -34,6 +34,7 @@ describe.skipIf(!liveTests('traffic', 'ping', 'ethtool', 'tcpdump'))('traffic at
 
     daemon = await world.start(
       {
+        fastPath,
         guests: {
           web: {
             link: { netns: world.addGuest('web') },

@@ -66,6 +66,7 @@ export interface Setting {
   nic?: string;
   addresses?: string[];
   backend?: 'packet' | 'cap';
+  fastPath?: 'auto' | 'off';
   notInUse?: 'drop' | 'reject';
   rejectRate?: number;
   admin?: { socket: string };

@@ -1,5 +1,5 @@
 /**
- * `berth clean`: undoes what a daemon that was killed left in this network namespace: mute, reserved ports, guest taps.
+ * `berth clean`: undoes what a daemon that was killed left in this network namespace: mute, reserved ports, guest links.
  */
 import { Command } from 'commander';
 import { BerthError } from '../../base/errors.js';
@@ -13,14 +13,14 @@ Example (as root):
 export function cleanCommand(): Command {
   return new Command('clean')
     .summary('undo what a killed daemon left')
-    .description('Removes the nftables tables, reserved ports and guest taps that a daemon left when it was killed. A daemon that runs is left alone. Needs root.')
+    .description('Removes the nftables tables, reserved ports and guest links that a daemon left when it was killed. A daemon that runs is left alone. Needs root.')
     .addHelpText('after', HELP)
     .action(clean);
 }
 
 async function clean(): Promise<void> {
   if (process.getuid?.() !== 0) throw new BerthError('ERR_NOT_ROOT', 'clean needs root; start it with sudo');
-  const [{ isOfThisNamespace, forget, leftStates, removeTaps, undoState }, { Lock, removeDeadLocks, leaveRunFolder }] = await Promise.all([
+  const [{ isOfThisNamespace, forget, leftStates, removeInterfaces, undoState }, { Lock, removeDeadLocks, leaveRunFolder }] = await Promise.all([
     import('../../control/host-stack.js'),
     import('../../io/lock.js'),
   ]);
@@ -37,12 +37,12 @@ async function clean(): Promise<void> {
     }
     try {
       if (isOfThisNamespace(state)) {
-        const taps = undoState(file, state);
-        process.stdout.write(`${state.nic}: removed ${plural(state.tables.length, 'nftables table')} and ${plural(taps, 'tap')}, reserved ports restored\n`);
+        const links = undoState(file, state);
+        process.stdout.write(`${state.nic}: removed ${plural(state.tables.length, 'nftables table')} and ${plural(links, 'guest link')}, reserved ports restored\n`);
       } else {
-        const taps = removeTaps(state);
+        const links = removeInterfaces(state);
         forget(file);
-        process.stdout.write(`${state.nic}: left in another network namespace, which is gone: removed ${plural(taps, 'tap')}\n`);
+        process.stdout.write(`${state.nic}: left in another network namespace, which is gone: removed ${plural(links, 'guest link')}\n`);
       }
     } finally {
       lock.release();
