@@ -141,7 +141,10 @@ export class Agent {
     this.told = both(this.told, this.leases, (told, leased) => told.intersect(leased));
     if (this.renewal !== null) clearInterval(this.renewal);
     this.renewal = setInterval(() => void this.client.request('renew', {}).catch(() => undefined), Math.max(50, welcome.policy.leaseTimeMs / 3));
-    this.retry ??= setInterval(() => this.forgetRefusals(), this.retryMs);
+    this.retry ??= setInterval(() => {
+      this.forgetRefusals();
+      this.act();
+    }, this.retryMs);
     this.restatement ??= setInterval(() => void this.restate(), this.restateMs);
     this.act();
   }
@@ -319,7 +322,6 @@ export class Agent {
   private forgetRefusals(): void {
     this.askingBlock = false;
     for (const proto of PROTOCOLS) this.asked[proto].clear();
-    if (this.client.inSession) this.act();
   }
 }
 
