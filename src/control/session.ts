@@ -3,6 +3,8 @@
  *
  *     lines ─▶ messages ─▶ control plane ─▶ answers, in the order of the requests
  *
+ * VMM          a channel that a VMM carries into the guest knows no connections: the guest may miss that the host's end was closed. It
+ *              is told that the host waits for hello.
  * Hostile      until checked. A line that is no message gets an error and the session goes on; an over-long line, a refused
  *              hello, silence before hello, or more than a fair number of messages a second end the session. Nothing that a
  *              guest sends is kept beyond one line and the requests that wait, and those are bounded by not reading on.
@@ -65,7 +67,8 @@ export class Session {
   private greeted = false;
   private over = false;
 
-  constructor(socket: Socket, guest: string, plane: ControlPlane, facts: () => NetworkFacts, counters: SessionCounters, log: Log, onWelcome: () => void) {
+  /** `viaVmm`: the socket is a VMM's, which carries the channel; else a connection of the agent's own. */
+  constructor(socket: Socket, guest: string, plane: ControlPlane, facts: () => NetworkFacts, counters: SessionCounters, log: Log, viaVmm: boolean, onWelcome: () => void) {
     this.socket = socket;
     this.guest = guest;
     this.plane = plane;
@@ -76,6 +79,8 @@ export class Session {
     this.helloTimer = setTimeout(() => {
       this.end('no hello');
     }, HELLO_MS);
+    // What an earlier session left half written ends with the empty line.
+    if (viaVmm) this.send(`\n${encodeRefusal(null, REFUSED, 'say hello', { code: 'ERR_NO_HELLO' })}`);
     socket.on('data', (bytes: Buffer) => {
       this.read(bytes);
     });
