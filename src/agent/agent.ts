@@ -248,12 +248,17 @@ export class Agent {
     }
   }
 
-  /** Gives back what is idle, states all that is in use, and takes up all that is held. What does not fit in one message waits for the next session. */
+  /** Gives back what is idle, states all that is in use, and takes up all that is held. */
   private async restate(): Promise<void> {
     const parts = inParts(this.wantedUse);
-    if (this.flushing || !this.client.inSession || parts.length > 1) return;
+    if (this.flushing || !this.client.inSession) return;
     this.flushing = true;
     try {
+      if (parts.length > 1) {
+        // All of it waits for the next session. The host must hear of us all the same.
+        await this.client.request('use', NONE);
+        return;
+      }
       this.named.note(this.watch.used, performance.now());
       const idle = this.named.takeIdle(this.leases, performance.now());
       if (!isNone(idle)) {
