@@ -141,7 +141,10 @@ export class Agent {
     this.told = both(this.told, this.leases, (told, leased) => told.intersect(leased));
     if (this.renewal !== null) clearInterval(this.renewal);
     this.renewal = setInterval(() => void this.client.request('renew', {}).catch(() => undefined), Math.max(50, welcome.policy.leaseTimeMs / 3));
-    this.retry ??= setInterval(() => this.forgetRefusals(), this.retryMs);
+    this.retry ??= setInterval(() => {
+      this.forgetRefusals();
+      this.act();
+    }, this.retryMs);
     this.restatement ??= setInterval(() => void this.restate(), this.restateMs);
     this.act();
   }
@@ -245,12 +248,17 @@ export class Agent {
     }
   }
 
-  /** Gives back what is idle, states all that is in use, and takes up all that is held. What does not fit in one message waits for the next session. */
+  /** Gives back what is idle, states all that is in use, and takes up all that is held. */
   private async restate(): Promise<void> {
     const parts = inParts(this.wantedUse);
-    if (this.flushing || !this.client.inSession || parts.length > 1) return;
+    if (this.flushing || !this.client.inSession) return;
     this.flushing = true;
     try {
+      if (parts.length > 1) {
+        // All of it waits for the next session. The host must hear of us all the same.
+        await this.client.request('use', NONE);
+        return;
+      }
       this.named.note(this.watch.used, performance.now());
       const idle = this.named.takeIdle(this.leases, performance.now());
       if (!isNone(idle)) {
@@ -319,7 +327,6 @@ export class Agent {
   private forgetRefusals(): void {
     this.askingBlock = false;
     for (const proto of PROTOCOLS) this.asked[proto].clear();
-    if (this.client.inSession) this.act();
   }
 }
 

@@ -122,9 +122,10 @@ export class GuestLinks {
 
   stop(): void {
     if (this.timer !== null) clearInterval(this.timer);
-    for (const one of this.all) {
-      one.link.undress();
-      one.lock?.release();
+    // All are forgotten: a tap that is set down as it was found is none that went away.
+    for (const { link, lock } of this.all.splice(0)) {
+      link.undress();
+      lock?.release();
     }
   }
 

@@ -134,7 +134,7 @@ export class GuestServer {
   /** A newcomer takes the place of the session before only when its hello has been accepted. */
   private accept(one: Agent, socket: Socket): void {
     one.candidate?.end(null);
-    const session = new Session(socket, one.guest, this.plane, this.facts, this.counters, this.log, () => {
+    const session = new Session(socket, one.guest, this.plane, this.facts, this.counters, this.log, one.server === null, () => {
       one.candidate = null;
       // On a channel that knows no connections a session may follow its like on one stream.
       if (one.session !== session) one.session?.end(null);

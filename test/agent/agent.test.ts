@@ -83,6 +83,8 @@ describe.runIf(guestTests('agent'))('agent', () => {
     const next = new RunningAgent(guest, host, '--no-configure');
     await next.says(/^welcomed/);
     expect(host.hellos.at(-1)!.used.tcp.format()).toBe('20001,20003');
+    await sleep(200);
+    expect(host.said.at(-1)!.method).toBe('hello'); // which has said all
     await sockets.do('close', 'a');
     await until(() => host.inUse.tcp.format() === '20003', 1000, () => 'end of use');
     host.cut();

@@ -24,7 +24,7 @@ export function agentCommand(): Command {
     .summary('run in a guest: report which ports are used, set its network')
     .description('Runs in a guest until it is interrupted: tells the host which ports are used, asks for more, and sets the guest\'s network to what the host says.')
     .addOption(new Option('--socket <path>', 'the host\'s Unix socket for this guest').conflicts('virtioPort'))
-    .option('--virtio-port <name>', 'the virtio port to the host: a name below /dev/virtio-ports, or a path')
+    .option('--virtio-port <name>', 'the virtio port to the host: the name that the VMM gives it, or a path')
     .option('--interface <name>', 'the interface to the host', 'eth0')
     .option('--no-configure', 'report only; leave the guest\'s network alone')
     .addHelpText('after', HELP)
