@@ -94,7 +94,7 @@ describe('against a Map', () => {
     lease,
     change('use', (state) => state !== STATE_QUARANTINED, STATE_IN_USE, (writer, ...at) => writer.use(...at)),
     change('end use', (state) => state === STATE_IN_USE, STATE_LEASED, (writer, ...at) => writer.endUse(...at)),
-    change('quarantine', () => true, STATE_QUARANTINED, (writer, ...at) => writer.quarantine(...at)),
+    change('quarantine', (state) => state !== STATE_QUARANTINED, STATE_QUARANTINED, (writer, ...at) => writer.quarantine(...at)),
     change('release', () => true, STATE_FREE, (writer, ...at) => writer.release(...at)),
     fc.tuple(fc.constantFrom(...ADDRESSES), fc.nat(9), fc.boolean(), fc.boolean()).map(([address, link, mayImply, inUse]) =>
       command(`lease all of ${address.toString(16)}`, (model, { writer }) => {
