@@ -1,5 +1,7 @@
 /** Guests added and removed while the daemon runs: what it means on the wire, on the host, and after a restart. */
-import { readdirSync } from 'node:fs';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { askAdmin } from '../../src/cli/admin-client.js';
@@ -132,7 +134,7 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     await expectRefusal('x', { link: { netns: world.guest('web') }, lease: { tcp: '7000' } }, /^ERR_LINK_TAKEN: .*is the link of guest web too; give/);
     await expectRefusal('x', { link: { ...link, mac: '02:00:00:00:00:99' } }, /^ERR_GUEST_MAC: /);
     await expectRefusal('x', { link, agent: { socket: world.socketOf('web') } }, /^ERR_SOCKET_TAKEN: .*is the agent socket of guest web too/);
-    await expectRefusal('x', { link, agent: { socket: '/proc/x.sock' } }, /^ERR_AGENT_SOCKET: guest x: /);
+    for (const socket of ['/proc/x.sock', '/proc/nowhere/x.sock']) await expectRefusal('x', { link, agent: { socket } }, /^ERR_AGENT_SOCKET: guest x: /);
 
     // A port granted to another, and one on an address of its own.
     const { channel } = await world.session('web', 1);
@@ -220,6 +222,51 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     expect(await remove('one')).toMatchObject({ returns: false });
     await expect(remove('one')).rejects.toMatchObject({ code: 'ERR_UNKNOWN_GUEST' });
     expect((await second.stop()).code).toBe(0);
+  });
+
+  it('one whose agent\'s socket cannot be had at a restart is served without its agent until it can; the others do not notice', { timeout: 60_000 }, async () => {
+    const { world, add, remove, ask } = build('sockets', '0s', { web: {} });
+    const first = await world.startDaemon();
+    const folder = `${world.lab.folder}/agents`;
+    const socketOf = (name: string): string => `${folder}/${name}.sock`;
+    for (const [n, name] of ['taken', 'file', 'gone'].entries()) {
+      const agent = { socket: name === 'gone' ? socketOf('below/gone') : socketOf(name) };
+      await add(name, { link: { netns: world.addGuest(name) }, lease: { tcp: `${7000 + n}` }, use: 'all', agent });
+    }
+    await first.stop();
+    const server = createServer().listen(socketOf('taken'));
+    await once(server, 'listening');
+    writeFileSync(socketOf('file'), 'precious');
+    rmdirSync(`${folder}/below`);
+    writeFileSync(`${folder}/below`, '');
+
+    const second = await world.startDaemon();
+    const warnings = (name: string): string[] => second.log.filter(({ level, guest }) => level === 'warn' && guest === name).map(({ msg }) => msg);
+    const mended = '; mend that, or name another path; it is tried again, and the guest served without its agent until then';
+    expect(warnings('taken')).toEqual([`guest taken: its agent's socket ${socketOf('taken')} cannot be listened on (a program that runs has it)${mended}`]);
+    expect(warnings('file')).toEqual([`guest file: its agent's socket ${socketOf('file')} cannot be listened on (there is a file that is no socket)${mended}`]);
+    expect(warnings('gone')).toEqual([`guest gone: its agent's socket ${socketOf('below/gone')} cannot be listened on (${folder}/below is a file)${mended}`]);
+    await world.startAgent('web');
+    const outside = world.peer(world.lab.outside);
+    await world.enter('taken').http(7000, 'taken');
+    expect(await outside.get(HOST_ADDRESS, 7000)).toMatch(/^taken /);
+    expect((await ask<GuestStatus[]>('/guests')).map(({ name, agent }) => `${name}: ${agent}`).sort()).toEqual(['file: away', 'gone: away', 'taken: away', 'web: connected']);
+
+    // Tried again, and not said again; what was in the way is not touched.
+    await sleep(2500);
+    for (const name of ['taken', 'file', 'gone']) expect(warnings(name)).toHaveLength(1);
+    expect(readFileSync(socketOf('file'), 'utf8')).toBe('precious');
+    server.close();
+    rmSync(socketOf('file'));
+    await second.says(/^guest taken: its agent can connect to .* now$/);
+    await second.says(/^guest file: its agent can connect to .* now$/);
+    await world.startAgent('taken', socketOf('taken'));
+    await remove('gone');
+    rmSync(`${folder}/below`);
+    await sleep(2500);
+    expect(readdirSync(folder).sort()).toEqual(['file.sock', 'taken.sock']);
+    expect((await second.stop()).code).toBe(0);
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   it('a daemon with static leases alone needs no store until a guest is added', { timeout: 30_000 }, async () => {
