@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { askAdmin } from '../../src/cli/admin-client.js';
+import { endProcess } from '../../src/cli/lab.js';
 import type { Explanation, GuestRemoval, GuestStatus, LeaseLine, Status } from '../../src/control/admin-api.js';
 import type { NamedCounters } from '../../src/cli/stats.js';
 import { type ControlWorld, freshControl, timeUntil } from '../support/control.js';
@@ -207,21 +208,31 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
   });
 
   it('one that no longer fits at a restart is left out and said to be; the daemon goes on', { timeout: 40_000 }, async () => {
-    const { world, add, remove, ask } = build('misfits', '0s', { web: {} });
+    const { world, add, remove, ask } = build('misfits', '0s', { web: { policy: { allow: { tcp: '7000' } } } });
     const first = await world.startDaemon();
     const [one, two] = [world.addGuest('one'), world.addGuest('two')];
     await add('one', { link: { netns: one }, lease: { tcp: '7000' }, use: 'all' });
     await add('two', { link: { netns: two }, lease: { tcp: '7001' }, use: 'all' });
     await first.stop();
-    await world.peer(world.lab.host).http(7000, 'host', HOST_ADDRESS);
+    const server = world.lab.spawn(world.lab.host, ['python3', '-c', `import socket, time; s = socket.create_server(("${HOST_ADDRESS}", 7000)); time.sleep(60)`]);
+    await until(() => world.hostState().sockets.includes(':7000'), 3000, () => 'the host to listen at 7000');
     world.setting.guests['web'] = { ...world.setting.guests['web'], lease: { tcp: '7001' } };
     const second = await world.startDaemon();
     await second.says(/^guest one, which was added while the daemon ran, is left out: .*7000 .* is used by the host itself/);
     await second.says(/^guest two, .* is left out: .*guests web and two both lease tcp 7001/);
     expect((await ask<GuestStatus[]>('/guests')).map(({ name }) => name)).toEqual(['web']);
+
+    // While it is left out another guest may be granted its port, and keeps it.
+    await endProcess(server);
+    const { channel } = await world.session('web', 1);
+    expect(await channel.outcome('request', { tcp: '7000' })).toBe('ok');
+    await second.stop();
+    const third = await world.startDaemon();
+    await third.says(/^guest one, .* is left out: guest one: tcp port 7000 is leased to guest web/);
+    expect((await world.session('web', 2)).welcome.leases.tcp).toMatch(/^7000-7001,/);
     expect(await remove('one')).toMatchObject({ returns: false });
     await expect(remove('one')).rejects.toMatchObject({ code: 'ERR_UNKNOWN_GUEST' });
-    expect((await second.stop()).code).toBe(0);
+    expect((await third.stop()).code).toBe(0);
   });
 
   it('one whose agent\'s socket cannot be had at a restart is served without its agent until it can; the others do not notice', { timeout: 60_000 }, async () => {
