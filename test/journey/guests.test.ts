@@ -42,6 +42,9 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     };
   }
 
+  /** The list of reserved ports follows a moment later. */
+  const reservedIs = (world: ControlWorld, ports: string): Promise<void> => until(() => world.reservedPorts() === ports, 3000, () => `"${ports}" to be reserved, now "${world.reservedPorts()}"`);
+
   it('one is served as soon as it is added, silent and counted once it is removed, and kept over kill -9; others do not notice', { timeout: 90_000 }, async () => {
     const { world, add, remove, refused, ask } = build('guests', '3s', { stays: { lease: { tcp: '9000' }, use: 'all' } });
     const [first, late] = [await world.startDaemon(), world.addGuest('late')];
@@ -171,14 +174,12 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
       await remove(`guest-${n}`);
       expect(world.link(spare, 'eth0')).toBeNull();
     };
-    // The list of reserved ports follows a moment later.
-    const settled = (): Promise<void> => until(() => world.hostState().reserved === '8080', 3000, () => `only 8080 to be reserved, now ${world.hostState().reserved}`);
     await cycle(0);
     await cycle(1);
-    await settled();
+    await reservedIs(world, '8080');
     const [before, open] = [world.hostState(), descriptors()];
     for (let n = 2; n < 52; n++) await cycle(n);
-    await settled();
+    await reservedIs(world, '8080');
     await until(() => descriptors() <= open + 2, 3000, () => `${open} descriptors, now ${descriptors()}`);
     expect(world.hostState()).toEqual(before);
     expect((await ask<Status>('/status')).guests.map(({ name }) => name)).toEqual(['web']);
@@ -196,14 +197,15 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     const [outside, vm] = [world.peer(lab.outside), world.enter('vm')];
     await vm.http(7000, 'vm');
     const tap = (): string[] => [lab.run(lab.host, ['cat', '/proc/sys/net/ipv6/conf/tap-vm/disable_ipv6']).trim(), String(world.link(lab.host, 'tap-vm')!.flags.includes('UP'))];
-    const before = [world.hostState(), tap()];
+    const before = { host: world.hostState(), tap: tap() };
     for (const name of ['first', 'second']) {
       await add(name, { link: { tap: 'tap-vm' }, lease: { tcp: '7000' }, use: 'all' });
       await until(() => world.link(lab.host, 'tap-vm')!.flags.includes('LOWER_UP'), 3000, () => 'the link to be up');
       expect(await outside.get(HOST_ADDRESS, 7000)).toMatch(/^vm /);
       expect(world.hostState().ruleset).toContain('berth-tap-tap-vm');
       await remove(name);
-      expect([world.hostState(), tap()]).toEqual(before);
+      await reservedIs(world, before.host.reserved);
+      expect({ host: world.hostState(), tap: tap() }).toEqual(before);
     }
   });
 
