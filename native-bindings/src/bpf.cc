@@ -41,6 +41,13 @@ int UpdateMap(int map, const void* key, const void* value) {
   return Bpf(BPF_MAP_UPDATE_ELEM, attributes);
 }
 
+int DeleteFromMap(int map, const void* key) {
+  bpf_attr attributes{};
+  attributes.map_fd = static_cast<uint32_t>(map);
+  attributes.key = Address(key);
+  return Bpf(BPF_MAP_DELETE_ELEM, attributes);
+}
+
 int LoadSocketFilter(const void* instructions, uint32_t count) {
   bpf_attr attributes{};
   attributes.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;

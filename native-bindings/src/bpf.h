@@ -12,6 +12,7 @@ namespace berth {
 // `type` and `flags` as in linux/bpf.h.
 int CreateMap(uint32_t type, uint32_t key_bytes, uint32_t value_bytes, uint32_t entries, uint32_t flags);
 int UpdateMap(int map, const void* key, const void* value);
+int DeleteFromMap(int map, const void* key);
 
 // Loads `count` instructions of 8 bytes as a BPF_PROG_TYPE_SOCKET_FILTER.
 int LoadSocketFilter(const void* instructions, uint32_t count);

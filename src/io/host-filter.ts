@@ -6,7 +6,8 @@
  *     table writer ─┘ bitmap of the endpoints that have an entry, through memory shared with the kernel
  *
  * Follows      the steering table: a bit is set before the entry can be found and cleared after it is gone. More than
- *              needed may be taken, never less: an address past ROWS, and a dedicated one, is taken whole for good.
+ *              needed may be taken, never less: an address past ROWS is taken whole, and so is a dedicated one, for as long as it
+ *              is ours. The row of an address that has left is clear, and its next one's.
  * Cost         2 MiB of kernel memory; a frame of the host's two runs of the program, one for each ring.
  * Needs        bpf(2) with CAP_BPF (or root); `open` throws where it is refused, and the engine sees every frame.
  */
@@ -72,6 +73,10 @@ export class HostFilter {
 
   whole(address: number): void {
     this.point(address, 0);
+  }
+
+  addressLeft(address: number): void {
+    check(addon().bpfDeleteFromMap(this.addresses, Uint32Array.of(address)), 'taking an address from the host filter');
   }
 
   /** `key`: as in the steering table, which is the bit's number in the bitmap. */

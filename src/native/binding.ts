@@ -91,6 +91,7 @@ export interface Addon {
   /** `type` and `flags` as in linux/bpf.h. */
   bpfCreateMap(type: number, keyBytes: number, valueBytes: number, entries: number, flags: number): number;
   bpfUpdateMap(map: number, key: Uint32Array, value: Uint32Array): number;
+  bpfDeleteFromMap(map: number, key: Uint32Array): number;
   /** A map's values, in memory that the kernel sees too, for as long as the ArrayBuffer lives. */
   bpfMapMemory(map: number, bytes: number): ArrayBuffer | number;
   bpfLoad(instructions: Uint8Array): number;

@@ -74,6 +74,30 @@ describe.skipIf(withoutFilter('io/host-filter'))('host filter', () => {
     }
   });
 
+  it('knows an address that has left no more, and gives its row to one that comes later', () => {
+    const filter = fresh();
+    const plane = new Plane({ station: NIC_MAC, follower: filter });
+    const { writer } = plane;
+    const frame = (address: string, port: number): Uint8Array => to(address).tcp(1, port).build();
+    writer.leaseWhole(ip('198.18.0.1'), 0, true);
+    expect(leftBy(filter, [frame('198.18.0.1', 81)])).toEqual([null]);
+    writer.removeAddress(ip('198.18.0.1'));
+    expect(leftBy(filter, [frame('198.18.0.1', 81)])).toEqual(['not-ours']);
+    expect(plane.ingress(frame('198.18.0.1', 81))[0]).toMatchObject({ verdict: PASS, reason: 'not-ours' });
+
+    // Far more than there are rows, each with its own endpoints.
+    for (let n = 0; n < 1000; n++) {
+      const [address, before] = [formatIpv4(ip('198.18.1.0') + n), formatIpv4(ip('198.18.1.0') + n - 1)];
+      const port = 1 + (n % 7);
+      writer.lease(ip(address), 0, port, 0, true);
+      if (n % 100 === 99) expect(leftBy(filter, [frame(address, port), frame(address, port + 1), frame(before, port)])).toEqual([null, 'not-leased', 'not-ours']);
+      writer.removeAddress(ip(address));
+    }
+    // Back, and no longer dedicated.
+    writer.lease(ip('198.18.0.1'), 0, 80, 0, true);
+    expect(leftBy(filter, [frame('198.18.0.1', 80), frame('198.18.0.1', 81)])).toEqual([null, 'not-leased']);
+  });
+
   it('takes only frames of the ring\'s lengths', () => {
     const filter = fresh();
     const frame = eth({ dst: NIC_MAC }).arp('request', { senderIp: REMOTE, targetIp: SHARED }).padTo(100).build();
@@ -83,7 +107,7 @@ describe.skipIf(withoutFilter('io/host-filter'))('host filter', () => {
 
   describe('on random and damaged frames', () => {
     const tally = new Map<string, number>();
-    const change = fc.record({ address: fc.constantFrom(SHARED, BARE, WHOLE), proto: fc.constantFrom('tcp' as const, 'udp' as const), port: fc.constantFrom(22, 53, 80, 8080, 8082), lease: fc.boolean() });
+    const change = fc.record({ address: fc.constantFrom(SHARED, BARE, WHOLE), proto: fc.constantFrom('tcp' as const, 'udp' as const), port: fc.constantFrom(22, 53, 80, 8080, 8082), what: fc.constantFrom('lease', 'lease', 'release', 'release', 'leave') });
     const rounds = fc.array(fc.record({ changes: fc.array(change, { maxLength: 3 }), given: fc.array(fc.oneof({ weight: 9, arbitrary: frames(false) }, { weight: 1, arbitrary: noise }), { maxLength: 20 }) }), { maxLength: 4 });
 
     it.each([NIC_MAC, null])('leaves what the engine passes for the same reason (station %s)', { timeout: 120_000 }, (station) => {
@@ -92,9 +116,10 @@ describe.skipIf(withoutFilter('io/host-filter'))('host filter', () => {
           const filter = fresh(station);
           const plane = new Plane({ entries: WORLD, addresses: [BARE], rejecting, follower: filter, ...(station === null ? {} : { station }) });
           for (const { changes, given } of all) {
-            for (const { address, proto, port, lease } of changes) {
-              if (lease) plane.writer.lease(ip(address), protoOf(proto), port, 0, true);
-              else plane.writer.release(ip(address), protoOf(proto), port);
+            for (const { address, proto, port, what } of changes) {
+              if (what === 'lease') plane.writer.lease(ip(address), protoOf(proto), port, 0, true);
+              else if (what === 'release') plane.writer.release(ip(address), protoOf(proto), port);
+              else plane.writer.removeAddress(ip(address));
             }
             const whole = given.map(({ bytes }) => bytes).filter((bytes) => bytes.length > 0 && bytes.length < LONGEST_TRIAL);
             const lefts = leftBy(filter, whole);
