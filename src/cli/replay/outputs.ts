@@ -1,6 +1,6 @@
 /** Where a replay's forwarded frames go: a capture a guest (`--split`), a live NIC (`--onto`), both, or nowhere. */
 import { join, resolve } from 'node:path';
-import { BerthError, ConfigError, newFileReason } from '../../base/errors.js';
+import { BerthError, ConfigError, messageOf, newFileReason } from '../../base/errors.js';
 import { makeFolder } from '../../base/folder.js';
 import type { FrameSink, FrameSlots } from '../../io/frame-io.js';
 import { findInterface } from '../../io/interfaces.js';
@@ -52,7 +52,12 @@ export class ReplayOutputs implements FrameSink {
 function openSender(nic: string): FrameSender {
   const found = findInterface(nic);
   if (found === null) throw new ConfigError('ERR_NIC_MISSING', `--onto: there is no interface ${nic}; ip link shows what there is`);
-  return new FrameSender(nic, found.ifindex);
+  if (!found.up) throw new BerthError('ERR_NIC_DOWN', `--onto: ${nic} is down and takes no frames; ip link set ${nic} up`);
+  try {
+    return new FrameSender(nic, found.ifindex);
+  } catch (cause) {
+    throw new BerthError('ERR_NOT_ROOT', `--onto needs root (${messageOf(cause)}); start it with sudo`, { cause });
+  }
 }
 
 function prepare(folder: string): void {
