@@ -168,7 +168,7 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     const spare = world.addGuest('spare');
     const descriptors = (): number => readdirSync(`/proc/${daemon.child.pid}/fd`).length;
     const cycle = async (n: number): Promise<void> => {
-      const lease = n % 2 === 0 ? { tcp: '7000-7099', udp: '7000' } : { address: '192.0.2.20', tcp: '7000' };
+      const lease = n % 2 === 0 ? { tcp: '7000-7099', udp: '7000' } : { address: `192.0.2.${20 + n}`, tcp: '7000' };
       await add(`guest-${n}`, { link: { netns: spare }, lease, use: 'all', agent: { socket: world.socketOf('spare') } });
       expect(world.link(spare, 'eth0')).not.toBeNull();
       await remove(`guest-${n}`);
@@ -182,7 +182,8 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     await reservedIs(world, '8080');
     await until(() => descriptors() <= open + 2, 3000, () => `${open} descriptors, now ${descriptors()}`);
     expect(world.hostState()).toEqual(before);
-    expect((await ask<Status>('/status')).guests.map(({ name }) => name)).toEqual(['web']);
+    const status = await ask<Status>('/status');
+    expect([status.guests.map(({ name }) => name), status.addresses]).toEqual([['web'], [HOST_ADDRESS]]);
     expect((await ask<LeaseLine[]>('/leases')).map(({ guest }) => guest)).toEqual(['web']);
     expect((await daemon.stop()).code).toBe(0);
   });
