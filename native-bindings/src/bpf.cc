@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/membarrier.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -43,6 +44,15 @@ int UpdateMap(int map, const void* key, const void* value) {
   attributes.value = Address(value);
   return Bpf(BPF_MAP_UPDATE_ELEM, attributes);
 }
+
+int DeleteFromMap(int map, const void* key) {
+  bpf_attr attributes{};
+  attributes.map_fd = static_cast<uint32_t>(map);
+  attributes.key = Address(key);
+  return Bpf(BPF_MAP_DELETE_ELEM, attributes);
+}
+
+int WaitForPrograms() { return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0 ? -errno : 0; }
 
 int LoadProgram(ProgramUse use, const void* instructions, uint32_t count, const char* license) {
   bpf_attr attributes{};

@@ -13,6 +13,10 @@ namespace berth {
 // `type` and `flags` as in linux/bpf.h.
 int CreateMap(uint32_t type, uint32_t key_bytes, uint32_t value_bytes, uint32_t entries, uint32_t flags);
 int UpdateMap(int map, const void* key, const void* value);
+int DeleteFromMap(int map, const void* key);
+
+// Returns when every program that was running has ended (membarrier(2): it waits for RCU). Negative errno.
+int WaitForPrograms();
 
 // What a program is for: a packet socket's filter, or the ingress of an interface (BPF_PROG_TYPE_SCHED_CLS).
 enum ProgramUse { kSocketFilter = 0, kIngress = 1 };

@@ -22,6 +22,7 @@ import { claimAll } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
 import { type Departed, type GuestPlan, leasedOnShared } from './lease-plan.js';
 import { NO_PORTS, type Ports, PROTOS } from './lease-state.js';
+import { LeaseBook } from './leases.js';
 import type { LivePlan } from './live-plan.js';
 import type { Network } from './network.js';
 import type { Publisher } from './publisher.js';
@@ -32,6 +33,7 @@ import { BerthError, ConfigError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { Interface } from '../io/interfaces.js';
 import { formatIpv4, formatMac } from '../wire/address.js';
+import { PortSet } from '../wire/port-set.js';
 
 export interface GuestsParts {
   config: Config;
@@ -71,9 +73,12 @@ export class Guests {
     const before = join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
     if (!existsSync(this.folder) && existsSync(before)) renameSync(before, this.folder); // the name of earlier versions
     if (!existsSync(this.folder)) return;
-    for (const [name, setting] of this.openStore().guests()) {
+    const store = this.openStore();
+    const book = new LeaseBook({ pool: PortSet.EMPTY, reserve: 0, reservedByHost: NO_PORTS, quarantineMs: plan.pool.quarantineMs, restored: store.load() });
+    for (const [name, setting] of store.guests()) {
       try {
         const { guest, config } = this.resolve(name, setting);
+        refuseHeld(guest, book);
         plan.add({ ...guest, index: plan.takeSlot() });
         this.configs.push(config);
       } catch (error) {
@@ -278,6 +283,12 @@ export function refuseForeignMac(guest: GuestPlan, nic: Interface, config: Confi
     'ERR_GUEST_MAC',
     `${place(config, ['guests', guest.name, 'link', 'mac'])}: guest ${guest.name} has MAC ${formatMac(guest.mac)}, NIC ${nic.name} has ${nic.mac}; a guest that shares the address must have the NIC's MAC`,
   );
+}
+
+/** While a guest was left out another may have been granted its ports, and keeps them. */
+function refuseHeld({ name, onShared, tcp, udp }: GuestPlan, book: LeaseBook): void {
+  const { refusal } = book.checkFixed(name, onShared ? { tcp, udp } : NO_PORTS, Date.now());
+  if (refusal !== null) throw new BerthError(refusal.code, `guest ${name}: ${refusal.message}`);
 }
 
 function overlap(a: GuestPlan, b: GuestPlan): boolean {

@@ -8,7 +8,7 @@ import { NEVER, type Change, type Ports } from './lease-state.js';
 import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
 import type { GuestPlan } from './lease-plan.js';
 import { ConfigError } from '../base/errors.js';
-import { ADDRESS_INDEX_MASK, type Proto } from '../steering/table-layout.js';
+import type { Proto } from '../steering/table-layout.js';
 import { type TableFollower, TableWriter } from '../steering/table-writer.js';
 import { PROTOCOL_UDP } from '../wire/ipv4.js';
 
@@ -72,11 +72,12 @@ export class Publisher {
     this.sendGuests();
   }
 
-  /** What the guest leases of the configuration is quarantined, or free at once. */
+  /** What the guest leases of the configuration is quarantined, or free at once: what was its own address leaves if nobody has it now. */
   endLeases(guest: GuestPlan, how: 'quarantine' | 'release'): void {
     forEachEntry({ guests: [guest] }, (address, protocol, port) => {
       this.writer[how](address, protocol === PROTOCOL_UDP ? 1 : 0, port);
     });
+    if (how === 'release') for (const address of guest.addresses) if (!this.plan.addresses.includes(address)) this.removeAddress(address);
   }
 
   get buffer(): SharedArrayBuffer {
@@ -127,10 +128,8 @@ export class Publisher {
 
   /** The plan's addresses are others now: what was on those that are gone is on nobody's, what is on all is on the new ones too. */
   followAddresses(gone: readonly number[], added: readonly number[]): void {
-    for (const address of gone) {
-      this.writer.releaseAddress(address);
-      this.guests[this.writer.addAddress(address) & ADDRESS_INDEX_MASK] = [];
-    }
+    for (const address of gone) this.removeAddress(address);
+    for (const address of this.plan.addresses) this.writer.addAddress(address);
     for (const guest of this.plan.guests) {
       const again = guest.onShared ? added : guest.addresses.filter((address) => gone.includes(address));
       this.lease({ ...guest, addresses: again }, added);
@@ -190,9 +189,13 @@ export class Publisher {
   }
 
   private share(address: number, guest: number): void {
-    const index = this.writer.addAddress(address) & ADDRESS_INDEX_MASK;
+    const index = this.writer.addAddress(address);
     const sharing = (this.guests[index] ??= []);
     if (!sharing.includes(guest)) sharing.push(guest);
+  }
+
+  private removeAddress(address: number): void {
+    this.guests[this.writer.removeAddress(address)] = undefined;
   }
 
   private sendGuests(): void {

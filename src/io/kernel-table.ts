@@ -7,7 +7,7 @@
  * Follows      the steering table, and never says more than it: an endpoint is the engine's before it can be found in the table and
  *              until after it is gone, and steered by the kernel only while the table says that it is in use by word of
  *              its guest. A use that the engine has taken from a frame (D7) is the engine's: it must see whether it goes on.
- * Rows         of all endpoints of an address, given to the first ROWS addresses that lease single ones; of an address past them the
+ * Rows         of all endpoints of an address, for ROWS addresses at a time that lease single ones; of an address past them the
  *              engine sees every frame.
  * Memory       8 MiB of the kernel's, shown to JavaScript.
  * Needs        bpf(2) with CAP_BPF (or root); the constructor throws where it is refused.
@@ -62,8 +62,11 @@ export class KernelTable {
   private readonly linkCounts: BigUint64Array;
   private readonly leftCounts: BigUint64Array;
   /** By their index in the steering table. */
-  private readonly byIndex: Address[] = [];
+  private readonly byIndex: (Address | undefined)[] = [];
+  /** Rows that nobody has: never used ones, from this on; and those of addresses that have left, which a program may still look into. */
   private rows = 1;
+  private rowsFree: number[] = [];
+  private rowsLeft: number[] = [];
   /** By link: its interface while it is attached, and what earlier ones have dropped. */
   private readonly interfaces = new Map<number, { name: string; dropsBefore: number }>();
   private readonly dropped: number[] = [];
@@ -91,8 +94,18 @@ export class KernelTable {
   }
 
   address(address: number, index: number): void {
-    this.byIndex[index] ??= { address, row: NO_ROW, whole: NOBODYS };
-    this.publish(this.byIndex[index]);
+    const known = (this.byIndex[index] ??= { address, row: NO_ROW, whole: NOBODYS });
+    this.publish(known);
+  }
+
+  /** The row of an address that has left is clear by now, and another address's later. */
+  addressLeft(address: number): void {
+    const index = this.byIndex.findIndex((known) => known?.address === address);
+    const known = this.byIndex[index];
+    if (known === undefined) return;
+    check(addon().bpfDeleteFromMap(this.maps.addresses, Uint32Array.of(address)), 'taking an address from the kernel');
+    this.byIndex[index] = undefined;
+    if (known.row !== NO_ROW && known.row !== EVERY_FRAME) this.rowsLeft.push(known.row);
   }
 
   taken(key: number): void {
@@ -158,6 +171,7 @@ export class KernelTable {
 
   private put(key: number, entry: number): void {
     const known = this.byIndex[key >>> ROW_BITS];
+    if (known === undefined) return;
     if ((key & ENDPOINT_MASK) === 0) {
       if (known.whole === entry) return;
       known.whole = entry;
@@ -165,11 +179,21 @@ export class KernelTable {
       return;
     }
     if (known.row === NO_ROW) {
-      known.row = this.rows < ROWS ? this.rows++ : EVERY_FRAME;
+      known.row = this.takeRow();
       if (known.row !== EVERY_FRAME) this.entries[(known.row << ROW_BITS) | (key & ENDPOINT_MASK)] = entry;
       this.publish(known);
     }
     if (known.row !== EVERY_FRAME) Atomics.store(this.entries, (known.row << ROW_BITS) | (key & ENDPOINT_MASK), entry);
+  }
+
+  private takeRow(): number {
+    if (this.rows < ROWS) return this.rows++;
+    if (this.rowsFree.length === 0 && this.rowsLeft.length > 0) {
+      // A program that has found the row of the address that left must not read the next one's entries in it.
+      check(addon().waitForPrograms(), 'waiting for programs in the kernel');
+      this.rowsFree = this.rowsLeft.splice(0);
+    }
+    return this.rowsFree.pop() ?? EVERY_FRAME;
   }
 
   private publish({ address, row, whole }: Address): void {

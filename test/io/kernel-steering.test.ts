@@ -113,6 +113,31 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     }
   });
 
+  it('knows an address that has left no more, and gives its row to one that comes later', () => {
+    const kernel = fresh();
+    const plane = new Plane({ station: NIC_MAC, follower: kernel.table });
+    const { writer } = plane;
+    const found = (...endpoints: [string, number][]): Found[] => endpoints.map(([address, port]) => kernel.fromNic(to(address).tcp(1, port).build()));
+    writer.leaseWhole(ip('198.18.0.1'), 0, true);
+    expect(found(['198.18.0.1', 81])).toEqual(['engine']);
+    writer.removeAddress(ip('198.18.0.1'));
+    expect(found(['198.18.0.1', 81])).toEqual(['not-ours']);
+    expect(plane.ingress(to('198.18.0.1').tcp(1, 81).build())[0]).toMatchObject({ verdict: PASS, reason: 'not-ours' });
+
+    // Far more than there are rows, each with its own endpoints.
+    for (let n = 0; n < 1000; n++) {
+      const [address, before] = [formatIpv4(ip('198.18.1.0') + n), formatIpv4(ip('198.18.1.0') + n - 1)];
+      const port = 1 + (n % 7);
+      writer.lease(ip(address), 0, port, 1, true);
+      writer.use(ip(address), 0, port);
+      if (n % 100 === 99) expect(found([address, port], [address, port + 1], [before, port])).toEqual(['to 1', 'not-leased', 'not-ours']);
+      writer.removeAddress(ip(address));
+    }
+    // Back, and no longer dedicated.
+    writer.lease(ip('198.18.0.1'), 0, 80, 0, true);
+    expect(found(['198.18.0.1', 80], ['198.18.0.1', 81])).toEqual(['engine', 'not-leased']);
+  });
+
   it('a use that only a frame has indicated is the engine\'s, until the guest says so (D7)', () => {
     const kernel = fresh();
     const plane = new Plane({ entries: WORLD, station: NIC_MAC, follower: kernel.table });
@@ -160,7 +185,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
       proto: fc.constantFrom('tcp' as const, 'udp' as const),
       port: fc.constantFrom(22, 53, 80, 8080, 8082),
       guest: fc.nat(2),
-      what: fc.constantFrom('lease' as const, 'use' as const, 'endUse' as const, 'quarantine' as const, 'release' as const),
+      what: fc.constantFrom('lease' as const, 'use' as const, 'endUse' as const, 'quarantine' as const, 'release' as const, 'leave' as const),
     });
     const given = (outward: boolean): fc.Arbitrary<Uint8Array[]> =>
       fc.array(fc.oneof({ weight: 9, arbitrary: frames(outward) }, { weight: 1, arbitrary: noise }), { maxLength: 20 }).map((all) => all.map(({ bytes }) => bytes).filter((bytes) => bytes.length > 0 && bytes.length < LONGEST_TRIAL));
@@ -180,6 +205,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
           for (const { changes, inward, link, outward } of all) {
             for (const { address, proto, port, guest, what } of changes) {
               if (what === 'lease') plane.writer.lease(ip(address), protoOf(proto), port, guest, true);
+              else if (what === 'leave') plane.writer.removeAddress(ip(address));
               else plane.writer[what](ip(address), protoOf(proto), port);
             }
             compare(inward.map((bytes) => kernel.fromNic(bytes)), plane.ingress(...inward));
