@@ -14,7 +14,7 @@
  * License      the kernel lets only a program under the GPL read that: these instructions, and nothing else here, are offered under it too.
  */
 import { BpfAssembler } from './bpf-assembler.js';
-import { begin, BUFFER, checkMac, count, DESTINATION, ENDPOINT, type FrameMaps, IP_START, LINK_BY_PEER, LINK_INTERFACE, loadByte, loadHalf, lookUpAddress, lookUpEntry, lookUpLink, NO_PORTS, readIpv4, SCRATCH, SOURCE, SOURCE_MAC, STEERED, TYPE } from './frame-program.js';
+import { begin, BUFFER, checkMac, count, DESTINATION, ENDPOINT, type FrameMaps, IP_START, LINK_BY_PEER, LINK_INTERFACE, loadByte, loadHalf, lookUpAddress, lookUpEntry, lookUpLink, NO_PORTS, noteActivity, readIpv4, SCRATCH, SOURCE, SOURCE_MAC, STEERED, TYPE, WATCHED } from './frame-program.js';
 import type { Field, KernelTypes } from './kernel-types.js';
 import { BerthError } from '../base/errors.js';
 import { ETHERTYPE_IPV4 } from '../wire/ethernet.js';
@@ -82,6 +82,7 @@ export function nicProgram(maps: FrameMaps, mac: Uint8Array): Uint8Array {
   lookUpAddress(program, maps, DESTINATION.address, 'next');
   lookUpEntry(program, maps, DESTINATION.port);
   program.jumpIfLess(SCRATCH, STEERED, 'next');
+  noteActivity(program, maps);
   lookUpLink(program, maps, 'next');
   program.read(ENDPOINT, 0, LINK_INTERFACE);
   program.read(BUFFER, 0, LINK_BY_PEER);
@@ -104,6 +105,7 @@ export function nicProgram(maps: FrameMaps, mac: Uint8Array): Uint8Array {
 export function linkProgram(maps: FrameMaps, link: number, mac: Uint8Array, nic: number, buffer: SocketBuffer): Uint8Array {
   const program = new BpfAssembler();
   checkFromGuest(program, maps, link, mac, buffer);
+  noteActivity(program, maps);
   program.set(SCRATCH, link);
   count(program, maps.linkCounters, FROM_GUEST, 'engine');
   program.set(1, nic);
@@ -138,7 +140,9 @@ function checkFromGuest(program: BpfAssembler, maps: FrameMaps, link: number, ma
   program.jumpIfEqual(ENDPOINT, NO_PORTS, 'engine');
   lookUpAddress(program, maps, SOURCE.address, 'engine');
   lookUpEntry(program, maps, SOURCE.port);
-  program.jumpUnlessEqual(SCRATCH, STEERED + link, 'engine');
+  program.copy(1, SCRATCH);
+  program.and(1, WATCHED - 1);
+  program.jumpUnlessEqual(1, STEERED + link, 'engine');
   checkHonesty(program, buffer);
 }
 

@@ -6,7 +6,7 @@
  * Read         once, by one call, on to the stack: a call for each field cost 120 ns a program, this 50 (bench/README.md).
  * Registers    BUFFER, LENGTH (bytes from the destination MAC on), ENDPOINT and SCRATCH live through the program.
  * Entry        what the kernel's copy of the steering table (kernel-table.ts) says of an endpoint: NOBODYS, ENGINES, or STEERED + the
- *              link that it is in use on.
+ *              link that it is in use on, with WATCHED where a frame must be noted: the use ends when there are none.
  */
 import { type BpfAssembler, STACK } from './bpf-assembler.js';
 import { FRAGMENT_OFFSET_MASK, MORE_FRAGMENTS, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
@@ -26,6 +26,8 @@ const LOAD_BYTES = 26;
 const READ_BYTES = 38;
 /** Where on the stack: so that the addresses in it are aligned, as the verifier wants them. */
 const FRAME = -62;
+/** The row that an entry was found in. */
+const ROW = -8;
 
 /** Offsets in an untagged frame. */
 export const SOURCE_MAC = 6;
@@ -46,6 +48,7 @@ export const NO_PORTS = 1 << 17;
 export const NOBODYS = 0;
 export const ENGINES = 1;
 export const STEERED = 2;
+export const WATCHED = 0x8000;
 
 /** In an address's row: it has none, or shares too few of them with others: the engine sees all its frames. */
 export const NO_ROW = 0;
@@ -59,6 +62,8 @@ export interface FrameMaps {
   addresses: number;
   /** Row → an entry of 16 bits for each endpoint, UDP's behind TCP's. */
   endpoints: number;
+  /** Row → a bit for each endpoint that is WATCHED: a frame was seen. */
+  activity: number;
   /** Link → interface to send to (0: none) and whether by its peer. */
   links: number;
   /** Link → frames and bytes to it, frames and bytes from it, 64 bits each. */
@@ -149,6 +154,7 @@ export function lookUpEntry(program: BpfAssembler, maps: FrameMaps, portAt: numb
   program.and(1, 0xffff);
   program.jumpIfEqual(1, NO_ROW, 'whole');
   program.jumpIfEqual(1, EVERY_FRAME, 'engines entry');
+  program.write(STACK, ROW, 1);
   program.lookup(maps.endpoints, 1);
   program.jumpIfMissing('engines entry');
   program.copy(1, ENDPOINT);
@@ -166,8 +172,29 @@ export function lookUpEntry(program: BpfAssembler, maps: FrameMaps, portAt: numb
   program.place('entry');
 }
 
+/** After lookUpEntry: notes the frame of a WATCHED endpoint. */
+export function noteActivity(program: BpfAssembler, maps: FrameMaps): void {
+  program.jumpIfLess(SCRATCH, WATCHED, 'noted');
+  program.read(1, STACK, ROW);
+  program.lookup(maps.activity, 1);
+  program.jumpIfMissing('noted');
+  program.copy(1, ENDPOINT);
+  program.shiftRight(1, 5);
+  program.shiftLeft(1, 2);
+  program.addRegister(0, 1);
+  program.copy(1, ENDPOINT);
+  program.and(1, 31);
+  program.set(2, 1);
+  program.shiftLeftBy(2, 1);
+  program.read(1, 0, 0);
+  program.jumpIfAnyOf(1, 2, 'noted');
+  program.orAtomically(0, 0, 2);
+  program.place('noted');
+}
+
 /** SCRATCH, an entry of at least STEERED, becomes its link; register 0 a pointer to the link's interface. Goes to `missing` where it has none. */
 export function lookUpLink(program: BpfAssembler, maps: FrameMaps, missing: string): void {
+  program.and(SCRATCH, WATCHED - 1);
   program.add(SCRATCH, -STEERED);
   program.lookup(maps.links, SCRATCH);
   program.jumpIfMissing(missing);

@@ -5,14 +5,14 @@
  *     guest links  ─▶ links                                                      ─▶ counters
  *
  * Follows      the steering table, and never says more than it: an endpoint is the engine's before it can be found in the table and
- *              until after it is gone, and steered by the kernel only while the table says that it is in use by word of
- *              its guest. A use that the engine has taken from a frame (D7) is the engine's: it must see whether it goes on.
+ *              until after it is gone, and steered by the kernel only while the table says that it is in use. A use that the
+ *              engine has taken from a frame (D7) is watched: whether it goes on is noted here in the engine's stead.
  * Rows         of all endpoints of an address, for ROWS addresses at a time that lease single ones; of an address past them the
  *              engine sees every frame.
- * Memory       8 MiB of the kernel's, shown to JavaScript.
+ * Memory       9 MiB of the kernel's, shown to JavaScript.
  * Needs        bpf(2) with CAP_BPF (or root); the constructor throws where it is refused.
  */
-import { EVERY_FRAME, ENGINES, type FrameMaps, NO_ROW, NOBODYS, STEERED, WHOLE_SHIFT } from './frame-program.js';
+import { EVERY_FRAME, ENGINES, type FrameMaps, NO_ROW, NOBODYS, STEERED, WATCHED, WHOLE_SHIFT } from './frame-program.js';
 import { LEFT_REASONS, type LeftReason } from './host-filter-program.js';
 import { dropsByInterface } from './interfaces.js';
 import { addon, check } from '../native/binding.js';
@@ -29,6 +29,7 @@ const ROWS = 32;
 /** Both protocols, 65,536 ports each. */
 const ROW_BITS = 17;
 const ROW_BYTES = 2 << ROW_BITS;
+const ACTIVITY_BYTES = (1 << ROW_BITS) / 8;
 const ENDPOINT_MASK = (1 << ROW_BITS) - 1;
 const COUNTER_BYTES = 16;
 const LINK_BYTES = 8;
@@ -58,6 +59,7 @@ export class KernelTable {
   readonly maps: FrameMaps;
   private readonly descriptors: number[] = [];
   private readonly entries: Uint16Array;
+  private readonly activity: Uint32Array;
   private readonly links: Uint32Array;
   private readonly linkCounts: BigUint64Array;
   private readonly leftCounts: BigUint64Array;
@@ -79,11 +81,13 @@ export class KernelTable {
       this.maps = {
         addresses: this.keep(addon().bpfCreateMap(HASH, 4, 4, MAX_ADDRESSES, NO_PREALLOC)),
         endpoints: array(ROW_BYTES, ROWS),
+        activity: array(ACTIVITY_BYTES, ROWS),
         links: array(LINK_BYTES, links),
         linkCounters: array(LINK_COUNTER_BYTES, links),
         leftCounters: array(COUNTER_BYTES, LEFT_REASONS.length),
       };
       this.entries = new Uint16Array(this.show(this.maps.endpoints, ROWS * ROW_BYTES));
+      this.activity = new Uint32Array(this.show(this.maps.activity, ROWS * ACTIVITY_BYTES));
       this.links = new Uint32Array(this.show(this.maps.links, links * LINK_BYTES));
       this.linkCounts = new BigUint64Array(this.show(this.maps.linkCounters, links * LINK_COUNTER_BYTES));
       this.leftCounts = new BigUint64Array(this.show(this.maps.leftCounters, LEFT_REASONS.length * COUNTER_BYTES));
@@ -112,8 +116,18 @@ export class KernelTable {
     this.put(key, ENGINES);
   }
 
-  steered(key: number, link: number): void {
-    this.put(key, STEERED + link);
+  /** `watched`: frames are noted for takeActive. A watched wildcard is the engine's: its bit would be its address's port 0. */
+  steered(key: number, link: number, watched: boolean): void {
+    const isWildcard = (key & ENDPOINT_MASK) === 0;
+    this.put(key, watched && isWildcard ? ENGINES : STEERED + link + (watched ? WATCHED : 0));
+  }
+
+  /** Whether a frame of the watched endpoint was seen since the last call. */
+  takeActive(key: number): boolean {
+    const row = this.byIndex[key >>> ROW_BITS]?.row ?? NO_ROW;
+    if (row === NO_ROW || row === EVERY_FRAME) return false;
+    const endpoint = (row << ROW_BITS) | (key & ENDPOINT_MASK);
+    return (Atomics.and(this.activity, endpoint >>> 5, ~(1 << (endpoint & 31))) & (1 << (endpoint & 31))) !== 0;
   }
 
   freed(key: number): void {

@@ -113,15 +113,20 @@ export function copyLive(old: SteeringTable, fresh: SteeringTable): void {
   forEachLive(old, (key, value) => putInto(fresh, key, value));
 }
 
-/** Ends implicit uses of `proto` that are not ACTIVE, takes ACTIVE from the others, and returns how many have ended. */
-export function sweepIdle({ words, base, mask }: SteeringTable, proto: Proto): number {
+/**
+ * Ends implicit uses of `proto` that are not ACTIVE, takes ACTIVE from the others, and returns how many have ended. `takeActive` says
+ * whether one was active elsewhere; `ending` is called before one ends.
+ */
+export function sweepIdle({ words, base, mask }: SteeringTable, proto: Proto, takeActive: (key: number) => boolean, ending: (key: number) => void): number {
   let ended = 0;
   for (let at = base; at <= base + 2 * mask; at += 2) {
     const key = words[at];
     const value = words[at + 1];
     if (key === 0 || (value & IMPLICIT) === 0 || ((key >>> 16) & 1) !== proto) continue;
-    const next = (value & ACTIVE) !== 0 ? value & ~ACTIVE : (value & ~(STATE_MASK | IMPLICIT)) | STATE_LEASED;
-    if (Atomics.compareExchange(words, at + 1, value, next >>> 0) === value && (value & ACTIVE) === 0) ended++;
+    const wasActive = takeActive(key) || (value & ACTIVE) !== 0;
+    if (!wasActive) ending(key);
+    const next = wasActive ? value & ~ACTIVE : (value & ~(STATE_MASK | IMPLICIT)) | STATE_LEASED;
+    if (Atomics.compareExchange(words, at + 1, value, next >>> 0) === value && !wasActive) ended++;
   }
   return ended;
 }

@@ -56,8 +56,10 @@ export interface TableFollower {
   addressLeft(address: number): void;
   /** The endpoint has an entry from now on that may say anything. */
   taken(key: number): void;
-  /** The entry says: in use on this link, by word of the guest, until the next call for the key. */
-  steered(key: number, link: number): void;
+  /** The entry says: in use on this link, until the next call for the key. `watched`: its frames are to be noted for takeActive. */
+  steered(key: number, link: number, watched: boolean): void;
+  /** Whether a frame of the watched endpoint was seen since the last call. */
+  takeActive(key: number): boolean;
   /** The endpoint has no entry any more. */
   freed(key: number): void;
 }
@@ -184,14 +186,25 @@ export class TableWriter {
    * Returns how many ended.
    */
   sweepIdle(proto: Proto): number {
-    const ended = sweepIdle(this.table, proto);
-    if (ended > 0) Atomics.store(this.table.words, H_IMPLIED, 1);
+    const { follower } = this;
+    const ended = sweepIdle(
+      this.table,
+      proto,
+      (key) => follower?.takeActive(key) ?? false,
+      (key) => follower?.taken(key),
+    );
+    // Also for one that a frame has kept up meanwhile: it is to be steered again.
+    Atomics.store(this.table.words, H_IMPLIED, 1);
     return ended;
   }
 
-  /** Whether implicit uses may have begun or ended since the last call. */
+  /** Whether implicit uses may have begun or ended since the last call. Those that there are have been told to the follower then. */
   takeImplied(): boolean {
-    return Atomics.exchange(this.table.words, H_IMPLIED, 0) !== 0;
+    if (Atomics.exchange(this.table.words, H_IMPLIED, 0) === 0) return false;
+    forEachLive(this.table, (key, value) => {
+      if ((value & IMPLICIT) !== 0) this.follower?.steered(key, value >>> LINK_SHIFT, true);
+    });
+    return true;
   }
 
   /** Visits every implicit use, with the link that it is of. */
@@ -208,7 +221,9 @@ export class TableWriter {
     const { words, base, mask, shift } = this.table;
     const at = probe(words, base, mask, shift, this.keyAt(address, proto, port));
     const leased = (STATE_LEASED | MAY_IMPLY | (link << LINK_SHIFT)) >>> 0;
-    return at !== MISS && Atomics.compareExchange(words, at, leased, (leased & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE) === leased;
+    const isImplied = at !== MISS && Atomics.compareExchange(words, at, leased, (leased & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE) === leased;
+    if (isImplied) Atomics.store(words, H_IMPLIED, 1);
+    return isImplied;
   }
 
   private keyAt(address: number, proto: Proto, port: number): number {
@@ -269,7 +284,7 @@ export class TableWriter {
         }
       }
     }
-    if (changed && state === STATE_IN_USE) this.follower?.steered(key, link);
+    if (changed && state === STATE_IN_USE) this.follower?.steered(key, link, false);
     return changed;
   }
 

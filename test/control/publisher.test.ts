@@ -32,6 +32,7 @@ class World {
       addressLeft: (address) => this.indices.delete(address),
       taken: () => undefined,
       steered: () => undefined,
+      takeActive: () => false,
       freed: () => undefined,
     };
     // An engine that adopts at once, but not in the middle of a change.

@@ -9,6 +9,7 @@ import { frames, NIC_MAC, noise } from '../support/dataplane-arbitrary.js';
 import { type Decision, ip, PASS, Plane, protoOf, TO_NIC, toGuest } from '../support/dataplane-harness.js';
 import { BARE, NOT_US, REMOTE, SHARED, WHOLE, WORLD } from '../support/dataplane-rows.js';
 import { type Found, KernelSteering, LONGEST_TRIAL, SOME_INTERFACE, withoutKernelSteering } from '../support/kernel-steering.js';
+import { STATE_IN_USE, STATE_LEASED } from '../../src/steering/table-layout.js';
 import { eth, type FrameBuilder } from '../../src/wire/frame-builder.js';
 import { formatIpv4 } from '../../src/wire/address.js';
 
@@ -138,16 +139,38 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     expect(found(['198.18.0.1', 80], ['198.18.0.1', 81])).toEqual(['engine', 'not-leased']);
   });
 
-  it('a use that only a frame has indicated is the engine\'s, until the guest says so (D7)', () => {
+  it('a use that only a frame has indicated is steered when the control plane knows of it, watched, and ends when there are no more (D7)', () => {
     const kernel = fresh();
     const plane = new Plane({ entries: WORLD, station: NIC_MAC, follower: kernel.table });
     const frame = from(SHARED).udp(54, 40000).build();
     const answer = to(SHARED).udp(40000, 54).build();
     expect(kernel.fromLink(1, frame)).toBe('engine');
     expect(plane.egress(1, frame)).toEqual([sameAs('to the NIC')]);
-    expect([kernel.fromLink(1, frame), kernel.fromNic(answer)]).toEqual(['engine', 'engine']);
+    const both = (): Found[] => [kernel.fromLink(1, frame), kernel.fromNic(answer)];
+    const sweep = (): void => {
+      plane.writer.sweepIdle(protoOf('udp'));
+      plane.writer.takeImplied();
+    };
+    expect(both()).toEqual(['engine', 'engine']);
+    expect(plane.writer.takeImplied()).toBe(true);
+    expect(both()).toEqual(['to the NIC', 'to 1']);
+    sweep(); // the frame that the engine has seen
+    for (const again of [() => kernel.fromLink(1, frame), () => kernel.fromNic(answer)]) {
+      again();
+      sweep();
+      expect(plane.state(SHARED, 'udp', 54)).toBe(STATE_IN_USE);
+    }
+    kernel.fromNic(to(SHARED).udp(40000, 53).build()); // another endpoint's
+    sweep();
+    expect([plane.state(SHARED, 'udp', 54), ...both()]).toEqual([STATE_LEASED, 'engine', 'engine']);
+    // By word of the guest: no longer watched.
+    plane.egress(1, frame);
+    plane.writer.takeImplied();
     plane.writer.use(ip(SHARED), protoOf('udp'), 54);
-    expect([kernel.fromLink(1, frame), kernel.fromNic(answer)]).toEqual(['to the NIC', 'to 1']);
+    sweep();
+    expect(both()).toEqual(['to the NIC', 'to 1']);
+    plane.writer.endUse(ip(SHARED), protoOf('udp'), 54);
+    expect(both()).toEqual(['engine', 'engine']);
   });
 
   it('a link that is not attached is the engine\'s', () => {
@@ -185,7 +208,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
       proto: fc.constantFrom('tcp' as const, 'udp' as const),
       port: fc.constantFrom(22, 53, 80, 8080, 8082),
       guest: fc.nat(2),
-      what: fc.constantFrom('lease' as const, 'use' as const, 'endUse' as const, 'quarantine' as const, 'release' as const, 'leave' as const),
+      what: fc.constantFrom('lease' as const, 'use' as const, 'endUse' as const, 'quarantine' as const, 'release' as const, 'leave' as const, 'look' as const),
     });
     const given = (outward: boolean): fc.Arbitrary<Uint8Array[]> =>
       fc.array(fc.oneof({ weight: 9, arbitrary: frames(outward) }, { weight: 1, arbitrary: noise }), { maxLength: 20 }).map((all) => all.map(({ bytes }) => bytes).filter((bytes) => bytes.length > 0 && bytes.length < LONGEST_TRIAL));
@@ -205,6 +228,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
           for (const { changes, inward, link, outward } of all) {
             for (const { address, proto, port, guest, what } of changes) {
               if (what === 'lease') plane.writer.lease(ip(address), protoOf(proto), port, guest, true);
+              else if (what === 'look') plane.writer.takeImplied();
               else if (what === 'leave') plane.writer.removeAddress(ip(address));
               else plane.writer[what](ip(address), protoOf(proto), port);
             }

@@ -68,6 +68,10 @@ describe('against a Map', () => {
       this.entries.set(key, link);
     }
 
+    takeActive(): boolean {
+      return false;
+    }
+
     freed(key: number): void {
       this.entries.delete(key);
     }
