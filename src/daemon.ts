@@ -191,7 +191,7 @@ export class Daemon {
   /** Null where the kernel lacks what it needs: then the engine has every frame. */
   private fastPath(table: KernelTable): FastPath | null {
     try {
-      const path = FastPath.open(table, this.nic.ifindex, parseMac(this.nic.mac) ?? new Uint8Array(6));
+      const path = FastPath.open(table, { ...this.nic, mac: parseMac(this.nic.mac) ?? new Uint8Array(6) });
       this.undo.push(() => {
         path.close();
       });
@@ -209,7 +209,7 @@ export class Daemon {
   ): Promise<{ engine: EngineThread; takeDrops: () => number }> {
     const { config, nic } = this;
     const io: WorkerStart['nic'] =
-      config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex) };
+      config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex), mtu: nic.mtu };
     if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, parseMac(nic.mac), io.sockets);
     let cap: CapIo | null = null;
     const engine = await EngineThread.start(

@@ -16,6 +16,8 @@ namespace {
 
 // Newer than Debian 12's headers (linux 6.6): BPF_TCX_INGRESS.
 constexpr uint32_t kTcxIngress = 46;
+// BPF_F_BEFORE: with nothing named to be before, the first of all.
+constexpr uint32_t kBefore = 1u << 3;
 
 // The kernel's own way to say "a pointer" in an attribute.
 uint64_t Address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
@@ -72,6 +74,7 @@ int AttachIngress(int ifindex, int program) {
   attributes.link_create.prog_fd = static_cast<uint32_t>(program);
   attributes.link_create.target_ifindex = static_cast<uint32_t>(ifindex);
   attributes.link_create.attach_type = kTcxIngress;
+  attributes.link_create.flags = kBefore;
   return Bpf(BPF_LINK_CREATE, attributes);
 }
 

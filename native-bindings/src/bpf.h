@@ -26,7 +26,8 @@ enum ProgramUse { kSocketFilter = 0, kIngress = 1 };
 int LoadProgram(ProgramUse use, const void* instructions, uint32_t count, const char* license);
 // Replaces the socket's filter.
 int AttachSocketFilter(int socket, int program);
-// Puts the program at the interface's ingress (tcx, Linux 6.6), before tc's own and nftables' hooks, after packet sockets.
+// Puts the program at the interface's ingress (tcx, Linux 6.6), before all that is there, tc's own and nftables' hooks; after packet
+// sockets.
 // Returns a descriptor, with whose closing the program leaves the interface.
 int AttachIngress(int ifindex, int program);
 // What the program returns for a frame, as a packet socket, or the hook, would show it.

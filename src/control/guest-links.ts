@@ -168,11 +168,20 @@ export class GuestLinks {
     });
     if (open === null) return;
     one.serial++;
-    if (open.host !== null) this.steering?.attachLink(one.port - 1, open.host, open.fd);
+    if (open.host !== null) this.steer(one, open.host, open.fd);
     this.engine.attach(one.port, open.fd, open.host !== null, one.serial);
     one.attached = true;
     one.said = '';
     this.log.info({ guest: one.guest }, `guest ${one.guest} attached: ${one.link.description}`);
+  }
+
+  /** Without steering by the kernel the engine has all of the link's frames. */
+  private steer(one: Attachment, host: SteerableLink, socket: number): void {
+    try {
+      this.steering?.attachLink(one.port - 1, host, socket);
+    } catch (error) {
+      this.log.warn({ guest: one.guest }, `guest ${one.guest}: no fast path (${messageOf(error)}); its frames go through the engine`);
+    }
   }
 
   /** Before a VMM's tap is set up. */

@@ -78,8 +78,8 @@ export interface CounterSnapshot {
 export interface KernelCounters {
   steeredInAll(): { ingress: Tally; egress: Tally };
   steeredFor(link: number): { ingress: Tally; egress: Tally };
-  /** Frames that the link's interface was given, by the kernel or by the engine, and dropped: the engine knows of its own (link-full). */
-  droppedFor(link: number): number;
+  /** By link: frames that its interface was given, by the kernel or by the engine, and dropped: the engine knows of its own (link-full). */
+  dropped(): (link: number) => number;
   left(): Partial<Record<Reason, Tally>>;
 }
 
@@ -160,6 +160,7 @@ export class Counters {
   /** `guests` holds the tallies of these links, in this order; of every link when none are named. */
   read(links: Iterable<number> = Array(this.links).keys()): CounterSnapshot {
     const guests: GuestTally[] = [];
+    const droppedFor = this.kernel?.dropped();
     for (const link of links) {
       const at = LINKS + link * LINK_WORDS;
       const steered = this.kernel?.steeredFor(link);
@@ -167,7 +168,7 @@ export class Counters {
         ingress: sum(this.tally(at + IN_FRAMES), steered?.ingress),
         egress: sum(this.tally(at + OUT_FRAMES), steered?.egress),
         copies: this.values[at + COPIES],
-        lost: this.values[at + IN_LOST] + Math.max(0, (this.kernel?.droppedFor(link) ?? 0) - this.values[at + IN_FULL]),
+        lost: this.values[at + IN_LOST] + Math.max(0, (droppedFor?.(link) ?? 0) - this.values[at + IN_FULL]),
         refused: this.values[at + OUT_REFUSED],
       });
     }

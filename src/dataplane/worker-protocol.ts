@@ -10,7 +10,7 @@ export interface WorkerStart {
   guests: (number[] | undefined)[];
   /** An eventfd: signalled after each command. */
   eventFd: number;
-  nic: { backend: 'packet'; sockets: RingSockets } | { backend: 'cap'; ring: CapRingBuffers };
+  nic: { backend: 'packet'; sockets: RingSockets; mtu: number } | { backend: 'cap'; ring: CapRingBuffers };
   /** Six bytes. */
   mac: Uint8Array;
   rejecting: boolean;

@@ -56,7 +56,7 @@ class EngineLoop {
     this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, (slots, frame, l3) => this.answer(slots, frame, l3));
     this.ports.attachEvent(start.eventFd);
     if (start.nic.backend === 'packet') {
-      this.ports.attachRings(start.nic.sockets);
+      this.ports.attachRings(start.nic.sockets, start.nic.mtu);
     } else {
       const { received, toSend } = start.nic.ring;
       this.cap = new CapSink(this.ports, new CapRing(received), new CapRing(toSend), () => this.report({ type: 'cap-send' }));

@@ -20,14 +20,16 @@ export const SCRATCH = 9;
 const SKB_LENGTH = 0;
 const SKB_TAGGED = 20;
 
-/** bpf_skb_load_bytes, bpf-helpers(7) */
+/** bpf_skb_load_bytes and bpf_skb_pull_data, bpf-helpers(7) */
 const LOAD_BYTES = 26;
-/** As far as the ports. */
-const READ_BYTES = 38;
+const PULL_DATA = 39;
+/** The shortest plain frame: no field that is looked at lies behind it. */
+const READ_BYTES = 42;
 /** Where on the stack: so that the addresses in it are aligned, as the verifier wants them. */
-const FRAME = -62;
+const FRAME = -66;
 /** The row that an entry was found in. */
 const ROW = -8;
+const FETCHED = -12;
 
 /** Offsets in an untagged frame. */
 export const SOURCE_MAC = 6;
@@ -41,7 +43,7 @@ const PROTOCOL = 23;
 export const SOURCE = { address: 26, port: 34 };
 export const DESTINATION = { address: 30, port: 36 };
 
-const UDP_BIT = 1 << 16;
+export const UDP_BIT = 1 << 16;
 /** In ENDPOINT: neither TCP nor UDP. */
 export const NO_PORTS = 1 << 17;
 
@@ -75,6 +77,20 @@ export interface FrameMaps {
 export const LINK_INTERFACE = 0;
 export const LINK_BY_PEER = 4;
 
+/**
+ * At ingress, before `begin`: brings the frame's beginning into memory that nobody else can write. What a process of the guest has
+ * spliced into a frame would be its own to change between the check and the wire. Goes to `odd` where that cannot be done.
+ */
+export function own(program: BpfAssembler, odd: string): void {
+  program.copy(BUFFER, 1);
+  program.read(LENGTH, BUFFER, SKB_LENGTH);
+  program.jumpIfLess(LENGTH, READ_BYTES, odd);
+  program.set(2, READ_BYTES);
+  program.call(PULL_DATA);
+  program.jumpUnlessEqual(0, 0, odd);
+  program.copy(1, BUFFER);
+}
+
 /** Sets BUFFER and LENGTH, and puts the frame's beginning on the stack; goes to `odd` for a tagged frame and for one shorter than that. */
 export function begin(program: BpfAssembler, odd: string): void {
   program.copy(BUFFER, 1);
@@ -98,6 +114,18 @@ export function loadByte(program: BpfAssembler, dst: number, at: number): void {
 export function loadHalf(program: BpfAssembler, dst: number, at: number): void {
   program.readHalf(dst, STACK, FRAME + at);
   program.swapHalf(dst);
+}
+
+/** dst = a byte that `begin` has not read; goes to `odd` where the frame has none there. */
+export function fetchByte(program: BpfAssembler, dst: number, at: number, odd: string): void {
+  program.copy(1, BUFFER);
+  program.set(2, at);
+  program.copy(3, STACK);
+  program.add(3, FETCHED);
+  program.set(4, 1);
+  program.call(LOAD_BYTES);
+  program.jumpUnlessEqual(0, 0, odd);
+  program.readByte(dst, STACK, FETCHED);
 }
 
 /** Goes to `other` unless the six bytes at `at` are the MAC. */

@@ -71,7 +71,7 @@ export class KernelTable {
   private rowsLeft: number[] = [];
   /** By link: its interface while it is attached, and what earlier ones have dropped. */
   private readonly interfaces = new Map<number, { name: string; dropsBefore: number }>();
-  private readonly dropped: number[] = [];
+  private readonly droppedBefore: number[] = [];
   private readonly retired = { ingress: { frames: 0, bytes: 0 }, egress: { frames: 0, bytes: 0 } };
 
   /** `links`: how many there may be. */
@@ -119,7 +119,8 @@ export class KernelTable {
   /** `watched`: frames are noted for takeActive. A watched wildcard is the engine's: its bit would be its address's port 0. */
   steered(key: number, link: number, watched: boolean): void {
     const isWildcard = (key & ENDPOINT_MASK) === 0;
-    this.put(key, watched && isWildcard ? ENGINES : STEERED + link + (watched ? WATCHED : 0));
+    const isEngines = (watched && isWildcard) || STEERED + link >= WATCHED;
+    this.put(key, isEngines ? ENGINES : STEERED + link + (watched ? WATCHED : 0));
   }
 
   /** Whether a frame of the watched endpoint was seen since the last call. */
@@ -143,15 +144,15 @@ export class KernelTable {
   /** The engine has the link's frames again. */
   detachLink(link: number): void {
     Atomics.store(this.links, 2 * link, 0);
-    this.dropped[link] = this.droppedFor(link);
+    if (!this.interfaces.has(link)) return;
+    this.droppedBefore[link] = this.droppedFor(link, dropsByInterface());
     this.interfaces.delete(link);
   }
 
-  /** Frames for the link that its interface was given, by the kernel or by the engine, and dropped. */
-  droppedFor(link: number): number {
-    const known = this.interfaces.get(link);
-    const before = this.dropped[link] ?? 0;
-    return known === undefined ? before : before + Math.max(0, (dropsByInterface().get(known.name) ?? 0) - known.dropsBefore);
+  /** By link: frames for it that its interface was given, by the kernel or by the engine, and dropped. */
+  dropped(): (link: number) => number {
+    const drops = dropsByInterface();
+    return (link) => this.droppedFor(link, drops);
   }
 
   /** What the kernel has steered to the link's guest and from it. */
@@ -170,7 +171,7 @@ export class KernelTable {
   retireLink(link: number): void {
     addTo(this.retired, this.steeredFor(link));
     this.linkCounts.fill(0n, 4 * link, 4 * link + 4);
-    this.dropped[link] = 0;
+    this.droppedBefore[link] = 0;
   }
 
   /** What has been left to the host so far. */
@@ -187,9 +188,8 @@ export class KernelTable {
     const known = this.byIndex[key >>> ROW_BITS];
     if (known === undefined) return;
     if ((key & ENDPOINT_MASK) === 0) {
-      if (known.whole === entry) return;
-      known.whole = entry;
-      this.publish(known);
+      if (known.whole !== entry) this.publish({ ...known, whole: entry });
+      known.whole = entry; // not before the kernel has it
       return;
     }
     if (known.row === NO_ROW) {
@@ -198,6 +198,12 @@ export class KernelTable {
       this.publish(known);
     }
     if (known.row !== EVERY_FRAME) Atomics.store(this.entries, (known.row << ROW_BITS) | (key & ENDPOINT_MASK), entry);
+  }
+
+  private droppedFor(link: number, drops: ReadonlyMap<string, number>): number {
+    const known = this.interfaces.get(link);
+    const before = this.droppedBefore[link] ?? 0;
+    return known === undefined ? before : before + Math.max(0, (drops.get(known.name) ?? 0) - known.dropsBefore);
   }
 
   private takeRow(): number {

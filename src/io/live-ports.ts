@@ -42,9 +42,10 @@ export class LivePorts implements FrameSink {
     check(this.native.attachEvent(fd), 'watching the wake-up event');
   }
 
-  /** Takes over the NIC's sockets as port 0. */
-  attachRings({ small, large }: RingSockets): void {
+  /** Takes over the NIC's sockets as port 0. `mtu`: the NIC's, in bytes. */
+  attachRings({ small, large }: RingSockets, mtu: number): void {
     const attached = this.native.attachRings(
+      mtu,
       ...[small, SMALL_RING.slotBytes, RING_BLOCK_BYTES, SMALL_RING.blocks],
       ...[large, LARGE_RING.slotBytes, RING_BLOCK_BYTES, LARGE_RING.blocks],
     );

@@ -18,7 +18,7 @@ export const FAILED = 1 << 24;
 
 export interface NativePorts {
   attachEvent(fd: number): number;
-  attachRings(...smallThenLarge: [fd: number, slotBytes: number, blockBytes: number, blocks: number, fd: number, slotBytes: number, blockBytes: number, blocks: number]): number;
+  attachRings(mtu: number, ...smallThenLarge: [fd: number, slotBytes: number, blockBytes: number, blocks: number, fd: number, slotBytes: number, blockBytes: number, blocks: number]): number;
   attachLink(port: number, fd: number, isSocket: boolean): number;
   detach(port: number, keepTap: boolean): number;
   memory(which: number): ArrayBuffer;

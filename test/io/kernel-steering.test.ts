@@ -8,7 +8,7 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { frames, NIC_MAC, noise } from '../support/dataplane-arbitrary.js';
 import { type Decision, ip, PASS, Plane, protoOf, TO_NIC, toGuest } from '../support/dataplane-harness.js';
 import { BARE, NOT_US, REMOTE, SHARED, WHOLE, WORLD } from '../support/dataplane-rows.js';
-import { type Found, KernelSteering, LONGEST_TRIAL, SOME_INTERFACE, withoutKernelSteering } from '../support/kernel-steering.js';
+import { type Found, KernelSteering, LONGEST_TRIAL, MTU, SOME_INTERFACE, withoutKernelSteering } from '../support/kernel-steering.js';
 import { STATE_IN_USE, STATE_LEASED } from '../../src/steering/table-layout.js';
 import { eth, type FrameBuilder } from '../../src/wire/frame-builder.js';
 import { formatIpv4 } from '../../src/wire/address.js';
@@ -77,6 +77,8 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     { name: 'under another MAC', link: 0, frame: eth({ src: ROUTER, dst: ROUTER }).ipv4({ src: SHARED, dst: REMOTE }).tcp(8080, 40000), found: 'engine' },
     { name: 'with a tag', link: 0, frame: eth({ src: NIC_MAC, dst: ROUTER }).vlan(7).ipv4({ src: SHARED, dst: REMOTE }).tcp(8080, 40000), found: 'engine' },
     { name: 'in fragments', link: 1, frame: eth({ src: NIC_MAC, dst: ROUTER }).ipv4({ src: SHARED, dst: REMOTE, moreFragments: true }).udp(53, 40000), found: 'engine' },
+    { name: 'a packet of the MTU\'s length', link: 0, frame: from(SHARED).tcp(8080, 40000, { payload: new Uint8Array(MTU - 40) }), found: 'to the NIC' },
+    { name: 'a longer one', link: 0, frame: from(SHARED).tcp(8080, 40000, { payload: new Uint8Array(MTU - 39) }), found: 'engine' },
     { name: 'an ARP announcement', link: 0, frame: eth({ src: NIC_MAC, dst: ROUTER }).arp('request', { senderIp: SHARED, targetIp: SHARED }), found: 'engine' },
   ])('from guest $link, $name: $found', ({ link, frame, found }) => {
     const kernel = fresh();
@@ -178,6 +180,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     new Plane({ entries: WORLD, station: NIC_MAC, follower: kernel.table });
     kernel.table.detachLink(0);
     expect([8080, 8081].map((port) => kernel.fromNic(to(SHARED).tcp(40000, port).build()))).toEqual(['engine', 'to 1']);
+    expect(kernel.fromLink(0, from(SHARED).tcp(8080, 40000).build())).toBe('engine');
     kernel.table.attachLink(0, SOME_INTERFACE);
     expect(kernel.fromNic(to(SHARED).tcp(40000, 8080).build())).toBe('to 0');
   });

@@ -125,6 +125,22 @@ describe.skipIf(!liveTests('fast-path'))('the fast path', () => {
     expect(world.hostState()).toEqual(before);
   });
 
+  it('a guest that has renamed its interface, or moved it away, keeps nothing of it after the daemon', async () => {
+    for (const end of ['stop', 'clean'] as const) {
+      const { world, setting } = build();
+      const before = world.hostState();
+      const daemon = await world.start(setting);
+      world.lab.run(world.guest('web'), ['sh', '-c', 'ip link set eth0 down; ip link set eth0 name other0; ip link set other0 up']);
+      if (end === 'stop') expect((await daemon.stop()).code).toBe(0);
+      else {
+        await daemon.stop('SIGKILL');
+        expect((await world.berth('clean')).output).toContain('1 guest link,');
+      }
+      expect(world.hostState()).toEqual(before);
+      expect(world.link(world.guest('web'), 'other0')).toBeNull();
+    }
+  });
+
   it('nothing of the guest reaches the host\'s own stack', async () => {
     const { world, setting } = build();
     const host = world.peer(world.lab.host);

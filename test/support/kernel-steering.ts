@@ -11,6 +11,7 @@ import { parseMac } from '../../src/wire/address.js';
 
 /** Longer frames do not fit into the page that a trial has. */
 export const LONGEST_TRIAL = 3000;
+export const MTU = 1500;
 const SEEN = 0xffffffff;
 const UNSEEN = 0;
 const NEXT = 0xffffffff;
@@ -51,10 +52,10 @@ export class KernelSteering {
     const load = (use: number, instructions: Uint8Array): number => this.keep(check(addon().bpfLoad(use, instructions, LICENSE), 'loading'));
     this.nic = station === null ? null : load(AT_INGRESS, nicProgram(table.maps, station));
     const buffer = socketBufferOf(new KernelTypes());
-    this.links = station === null ? [] : Array.from({ length: links }, (_, link) => ({
-      program: load(AT_INGRESS, linkProgram(table.maps, link, station, SOME_INTERFACE.ifindex, buffer)),
-      filter: load(SOCKET_FILTER, linkFilterProgram(table.maps, link, station, buffer)),
-    }));
+    this.links = station === null ? [] : Array.from({ length: links }, (_, link) => {
+      const side = { link, mac: station, nic: SOME_INTERFACE.ifindex, mtu: MTU, buffer };
+      return { program: load(AT_INGRESS, linkProgram(table.maps, side)), filter: load(SOCKET_FILTER, linkFilterProgram(table.maps, side)) };
+    });
     this.links.forEach((_, link) => {
       table.attachLink(link, { ...SOME_INTERFACE, byPeer: link % 2 === 1 });
     });
