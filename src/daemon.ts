@@ -26,7 +26,7 @@ import { filterRings } from './io/host-filter.js';
 import { findInterface, type Interface, interfaceIndex, interfaceNames } from './io/interfaces.js';
 import { KernelTable } from './io/kernel-table.js';
 import { Lock } from './io/lock.js';
-import { openRings, takeKernelDrops } from './io/packet-io.js';
+import { FrameSender, openRings, takeKernelDrops } from './io/packet-io.js';
 import { RawSocketOut } from './io/raw-socket-out.js';
 import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
 import { formatIpv4, parseMac } from './wire/address.js';
@@ -51,6 +51,8 @@ export class Daemon {
   private sendTable: OnTable = () => undefined;
   /** Ports whose guests the engine is to forget. */
   private readonly leaving = new Map<number, () => void>();
+  /** Frames that Berth makes itself. */
+  private sendOnNic: (frame: Uint8Array) => void = () => undefined;
   private linkFailed: (port: number, serial: number) => void = () => undefined;
   /** Rejects when something that the daemon cannot do without has failed; call `stop` then. Never resolves. */
   readonly failure: Promise<never>;
@@ -117,6 +119,7 @@ export class Daemon {
       kernelTable,
     );
     publisher.restoreImplicit(host.implicitUses);
+    this.openSender();
     const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
     this.sendTable = (buffer, generation, guests) => {
       engine.send({ type: 'table', buffer, generation, guests });
@@ -236,6 +239,9 @@ export class Daemon {
           this.leaving.delete(port);
         },
         reject: sendRefusal,
+        send: (frame) => {
+          this.sendOnNic(frame);
+        },
         capSend: () => cap?.flush(),
         died: (error) => {
           this.onFailure(error);
@@ -254,6 +260,21 @@ export class Daemon {
       this.log.warn(`back end cap: switch receive offloads off, or long frames are lost: ethtool -K ${nic.name} gro off lro off`);
     }
     return { engine, takeDrops: () => (io.backend === 'packet' ? takeKernelDrops(io.sockets) : (cap?.takeDrops() ?? 0)) };
+  }
+
+  private openSender(): void {
+    const { log, nic } = this;
+    const sender = new FrameSender(nic.name, nic.ifindex);
+    this.undo.push(() => {
+      sender.close();
+    });
+    this.sendOnNic = (frame) => {
+      try {
+        sender.send(frame, 0, frame.length);
+      } catch (error) {
+        log.warn(messageOf(error)); // the NIC is down: nobody could hear it
+      }
+    };
   }
 
   /** Loaded last, when guests are served already: its modules take longer than all before. */
