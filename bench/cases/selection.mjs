@@ -25,13 +25,14 @@ export async function run(variant) {
   const rates = (network) => ({ load: Number(network.slice(1)) * 1e8, speed: 1e10 });
   if (variant === 'nearly-full') {
     for (const { ranges } of pools) {
-      for (let address = ranges[0].first; address <= ranges[0].last - 1000 / POOLS; address++) book.take(`old${address}`, { address, words: [] }, 'web', 0);
+      for (let address = ranges[0].first; address <= ranges[0].last - 1000 / POOLS; address++) book.set(address, book.leased(`old${address}`, { address, words: [] }, 'web', 0));
     }
   }
   const times = [];
   for (let n = 0; n < CHOICES; n++) {
     const start = performance.now();
-    book.take(`new${n}`, book.choose(`new${n}`, WISH, rates), 'web', 0);
+    const choice = book.choose(`new${n}`, WISH, rates);
+    book.set(choice.address, book.leased(`new${n}`, choice, 'web', 0));
     times.push(performance.now() - start);
   }
   if (book.addressOf(`new${CHOICES - 1}`) === undefined) throw new Error('nothing was chosen');

@@ -45,7 +45,7 @@ export function resolveLeases(config: Config, options: ResolveOptions = {}): Lea
   refuseOverlaps(guests, shared, problems);
   const addresses = [...new Set([...shared, ...guests.flatMap((guest) => (guest.onShared ? [] : guest.addresses))])];
   refuseTooMany('addresses', addresses.length, MAX_ADDRESSES, problems);
-  const owned = [...(options.hostAddresses ?? []), ...shared.map((address): Owned => ({ address, owner: 'a shared address, the host\'s own' })), ...namedAddresses(config, guests, problems)];
+  const owned = [...(options.hostAddresses ?? []).filter(({ address }) => !shared.includes(address)), ...shared.map((address): Owned => ({ address, owner: 'a shared address, the host\'s own' })), ...namedAddresses(config, guests, problems)];
   const pools = resolveAddressPools(config, owned, notUnicast, problems);
   problems.throwIfAny();
   return { shared, addresses, guests, departed: [], pool, pools };

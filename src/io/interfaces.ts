@@ -110,6 +110,17 @@ export function bytesByInterface(): Map<string, ByteCounters> {
   return new Map(deviceLines().map(([name, numbers]) => [name, { received: numbers[RX_BYTES], sent: numbers[TX_BYTES] }]));
 }
 
+/** Bits a second that a physical interface runs at; null for one without a speed of its own (veth, tap), or without a carrier. */
+export function linkSpeed({ name, kind }: Pick<Interface, 'name' | 'kind'>): number | null {
+  if (kind !== '') return null; // what these report stands for nothing
+  try {
+    const megabits = Number(readFileSync(`/sys/class/net/${name}/speed`, 'utf8'));
+    return megabits > 0 ? megabits * 1e6 : null;
+  } catch {
+    return null; // EINVAL: it does not know
+  }
+}
+
 function deviceLines(): [name: string, numbers: number[]][] {
   const lines = readFileSync('/proc/self/net/dev', 'utf8').split('\n').slice(2);
   return lines.filter((line) => line.includes(':')).map((line) => {

@@ -1,8 +1,8 @@
 /**
  * Address book: which addresses of the pools are whose, and which one the next guest gets. Pure: clock and loads go in, records come out.
  *
- *     unused ──take──▶ leased ──release──▶ quarantined ──time──▶ unused          (D1, D3; whether it is in use the steering table says)
- *                         ◀──take, same guest──┘
+ *     unused ──▶ leased ──▶ quarantined ──time──▶ unused          (D1, D3; whether it is in use the steering table says)
+ *                ◀──same guest──┘
  *
  * One guest    one address, for as long as the guest is there. What is quarantined after it is its own again when it returns.
  * Cost         of a choice: a step a pool. Guests, classes and unused addresses are counted as they come and go.
@@ -26,6 +26,8 @@ export interface AddressRecord {
   readonly class: string | null;
   /** why it was chosen over the others */
   readonly words: readonly string[];
+  /** the MAC under which the neighbours were told of its use by this guest; null: they were not */
+  readonly announced: string | null;
 }
 
 /** What a network carries and could, in bits a second. */
@@ -68,8 +70,8 @@ export class AddressBook {
     return this.byGuest.get(guest);
   }
 
-  /** Takes up what was kept. False for an address that is in no pool. */
-  restore(address: number, record: AddressRecord): boolean {
+  /** The address has this record, of whatever was kept of it. False for an address that is in no pool. */
+  set(address: number, record: AddressRecord): boolean {
     if (this.shelfOf(address) === undefined) return false;
     this.put(address, record);
     return true;
@@ -95,18 +97,15 @@ export class AddressBook {
     return { address: free.first() as number, pool, words: [...selection.words, ...full] };
   }
 
-  /** The guest has the chosen address from now on. What it had before, elsewhere, is quarantined by the caller. */
-  take(guest: string, { address, words }: Pick<Choice, 'address' | 'words'>, served: string | null, now: number): AddressRecord {
-    const record: AddressRecord = { guest, state: 'leased', since: now, until: 0, class: served, words };
-    this.put(address, record);
-    return record;
+  /** The record of a guest that has the chosen address from now on; it holds when it is set. */
+  leased(guest: string, { address, words }: Pick<Choice, 'address' | 'words'>, served: string | null, now: number): AddressRecord {
+    const before = this.records.get(address);
+    return { guest, state: 'leased', since: now, until: 0, class: served, words, announced: before?.guest === guest ? before.announced : null };
   }
 
-  /** The address is quarantined, for its guest alone until then. */
-  release(address: number, since: number, until: number): AddressRecord {
-    const record: AddressRecord = { ...(this.records.get(address) as AddressRecord), state: 'quarantined', since, until };
-    this.put(address, record);
-    return record;
+  /** The record of an address that is its guest's no more, and nobody else's until then; it holds when it is set. */
+  quarantined(address: number, since: number, until: number): AddressRecord {
+    return { ...(this.records.get(address) as AddressRecord), state: 'quarantined', since, until };
   }
 
   /** The address is unused. */
@@ -140,7 +139,8 @@ export class AddressBook {
 
   private candidate({ pool, guests }: Shelf, ratesOf: (network: string) => Rates): Candidate {
     const { name, network, maxGuests } = pool;
-    return { pool: name, network, ...ratesOf(network), guests, maxGuests, class: pool.class, classes: this.classes.get(network) as Map<string, number> };
+    const { load, speed } = ratesOf(network);
+    return { pool: name, network, load, speed: pool.speed ?? speed, guests, maxGuests, class: pool.class, classes: this.classes.get(network) as Map<string, number> };
   }
 
   private shelfOf(address: number): Shelf | undefined {

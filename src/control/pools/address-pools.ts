@@ -27,6 +27,11 @@ export interface AddressPool {
   readonly policy: PolicyChoice | null;
 }
 
+/** The pool that has the address. */
+export function poolOf(pools: readonly AddressPool[], address: number): AddressPool | undefined {
+  return pools.find(({ ranges }) => ranges.some(({ first, last }) => address >= first && address <= last));
+}
+
 /** An address that a pool must not have, and whose it is: `the host's own (eth0)`. */
 export interface Owned {
   readonly address: number;

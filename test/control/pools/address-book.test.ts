@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { AddressWish } from '../../../src/base/config-pools.js';
-import { AddressBook, type Rates } from '../../../src/control/pools/address-book.js';
+import { AddressBook, type AddressRecord, type Rates } from '../../../src/control/pools/address-book.js';
 import type { AddressPool } from '../../../src/control/pools/address-pools.js';
 import { FreeAddresses } from '../../../src/control/pools/free-addresses.js';
 import { formatIpv4 } from '../../../src/wire/address.js';
@@ -19,8 +19,14 @@ function pool(name: string, addresses: string, more: Partial<AddressPool> = {}):
 
 function take(book: AddressBook, guest: string, wish: Partial<AddressWish> = {}, ratesOf = IDLE): string {
   const choice = book.choose(guest, { ...WISH, ...wish }, ratesOf);
-  book.take(guest, choice, wish.class ?? null, 1000);
+  book.set(choice.address, book.leased(guest, choice, wish.class ?? null, 1000));
   return formatIpv4(choice.address);
+}
+
+function release(book: AddressBook, address: number, since: number, until: number): AddressRecord {
+  const record = book.quarantined(address, since, until);
+  book.set(address, record);
+  return record;
 }
 
 describe('addresses of pools', () => {
@@ -34,11 +40,11 @@ describe('addresses of pools', () => {
     const book = new AddressBook([pool('a', '203.0.113.4-203.0.113.5')]);
     take(book, 'x');
     const address = book.addressOf('x') as number;
-    expect(book.release(address, 2000, 62_000)).toMatchObject({ guest: 'x', state: 'quarantined', since: 2000, until: 62_000 });
+    expect(release(book, address, 2000, 62_000)).toMatchObject({ guest: 'x', state: 'quarantined', since: 2000, until: 62_000 });
     expect(take(book, 'y')).toBe('203.0.113.5');
     expect(() => book.choose('z', WISH, IDLE)).toThrow(expect.objectContaining({ code: 'ERR_POOL_FULL', message: expect.stringContaining('no address of it is unused') }));
     expect(take(book, 'x')).toBe('203.0.113.4');
-    book.release(address, 3000, 4000);
+    release(book, address, 3000, 4000);
     book.free(address);
     expect(book.records.has(address)).toBe(false);
     expect(book.addressOf('x')).toBeUndefined();
@@ -65,16 +71,16 @@ describe('addresses of pools', () => {
     take(book, 'w1', { name: 'b', class: 'web' });
     expect(take(book, 'w2', { policy: 'service-class', class: 'web' })).toBe('203.0.113.21');
     expect(take(book, 'w3', { policy: 'service-class', class: 'web', rule: 'apart' })).toBe('203.0.113.4');
-    book.release(book.addressOf('w1') as number, 0, 1);
-    book.release(book.addressOf('w2') as number, 0, 1);
+    release(book, book.addressOf('w1') as number, 0, 1);
+    release(book, book.addressOf('w2') as number, 0, 1);
     expect(take(book, 'w4', { policy: 'service-class', class: 'web' })).toBe('203.0.113.5');
   });
 
   it('that were kept are taken up; one that is in no pool any more is not', () => {
     const book = new AddressBook([pool('a', '203.0.113.4-203.0.113.5')]);
-    const record = { guest: 'x', state: 'leased', since: 5, until: 0, class: null, words: ['why'] } as const;
+    const record = { guest: 'x', state: 'leased', since: 5, until: 0, class: null, words: ['why'], announced: null } as const;
     const [kept, gone] = parseAddressRanges('203.0.113.5,203.0.113.6').map(({ first }) => first);
-    expect([book.restore(kept, record), book.restore(gone, { ...record, guest: 'y' })]).toEqual([true, false]);
+    expect([book.set(kept, record), book.set(gone, { ...record, guest: 'y' })]).toEqual([true, false]);
     expect(book.choose('x', WISH, IDLE)).toMatchObject({ address: kept, words: ['why'] });
     expect(take(book, 'y')).toBe('203.0.113.4');
   });
