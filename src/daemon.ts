@@ -6,6 +6,7 @@
  * Refused at start, each with its own message and nothing left changed: a NIC that is not there, a port that the host
  * uses, a link in use, a guest MAC other than the NIC's. A link that is not there yet is waited for.
  */
+import { networkInterfaces } from 'node:os';
 import { place, requireForRun, type Config } from './base/config.js';
 import { BerthError, ConfigError, messageOf } from './base/errors.js';
 import type { Log } from './base/log.js';
@@ -15,6 +16,8 @@ import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import { LivePlan } from './control/live-plan.js';
 import { Network } from './control/network.js';
 import { type OnTable, Publisher } from './control/publisher.js';
+import type { Owned } from './control/pools/address-pools.js';
+import { FloatingAddresses } from './control/pools/floating.js';
 import { resolveLeases } from './control/static-leases.js';
 import { Counters, type CounterSnapshot } from './dataplane/counters.js';
 import { EngineThread } from './dataplane/thread.js';
@@ -26,10 +29,11 @@ import { filterRings } from './io/host-filter.js';
 import { findInterface, type Interface, interfaceIndex, interfaceNames } from './io/interfaces.js';
 import { KernelTable } from './io/kernel-table.js';
 import { Lock } from './io/lock.js';
-import { openRings, takeKernelDrops } from './io/packet-io.js';
+import { FrameSender, openRings, takeKernelDrops } from './io/packet-io.js';
 import { RawSocketOut } from './io/raw-socket-out.js';
 import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
-import { formatIpv4, parseMac } from './wire/address.js';
+import { formatIpv4, parseIpv4, parseMac } from './wire/address.js';
+import { arpAnnouncement } from './wire/arp-frames.js';
 
 const HOUSEKEEPING_MS = 1000;
 /** How old what is written down of implicit uses may be. */
@@ -51,6 +55,8 @@ export class Daemon {
   private sendTable: OnTable = () => undefined;
   /** Ports whose guests the engine is to forget. */
   private readonly leaving = new Map<number, () => void>();
+  /** Frames that Berth makes itself. */
+  private sendOnNic: (frame: Uint8Array) => void = () => undefined;
   private linkFailed: (port: number, serial: number) => void = () => undefined;
   /** Rejects when something that the daemon cannot do without has failed; call `stop` then. Never resolves. */
   readonly failure: Promise<never>;
@@ -64,7 +70,7 @@ export class Daemon {
     });
     this.failure.catch(() => undefined); // whoever waits for it is told; until then it is no unhandled error
     this.nic = readNic(config);
-    this.plan = new LivePlan(resolveLeases(config, { nicAddresses: this.nic.addresses }));
+    this.plan = new LivePlan(resolveLeases(config, { nicAddresses: this.nic.addresses, hostAddresses: hostAddresses() }));
     this.counters = new Counters(this.plan.capacity);
     for (const guest of this.plan.guests) refuseForeignMac(guest, this.nic, config);
   }
@@ -103,8 +109,12 @@ export class Daemon {
     const host = new HostStack(nic.name, nic.mac, log);
     this.undo.push(() => host.restore());
     const network = new Network({ nic, listed: config.addresses !== null, plan, log });
-    const guests = new Guests({ config, plan, nic, host, network, log });
-    guests.restore();
+    const floating = new FloatingAddresses(plan.pools, new Map([[config.networks.at(0)?.name ?? nic.name, nic]]), log);
+    const guests = new Guests({ config, plan, nic, host, network, floating, log });
+    this.undo.push(() => {
+      floating.close();
+    });
+    await guests.restore();
     host.apply(plan, (guest, error) => guests.leaveOut(guest, error));
     this.removeUnwantedInterfaces(host);
 
@@ -117,6 +127,7 @@ export class Daemon {
       kernelTable,
     );
     publisher.restoreImplicit(host.implicitUses);
+    this.openSender();
     const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
     this.sendTable = (buffer, generation, guests) => {
       engine.send({ type: 'table', buffer, generation, guests });
@@ -151,7 +162,14 @@ export class Daemon {
     await links.start(plan);
     this.undo.push(() => guests.close());
     await guests.start({ publisher, links });
-    await this.startAdmin(publisher, links, guests);
+    floating.watchUses({
+      isInUse: (address) => publisher.isWholeInUse(address),
+      announce: (address) => {
+        this.sendOnNic(arpAnnouncement(address, parseMac(nic.mac) ?? new Uint8Array(6)));
+      },
+    });
+    floating.look();
+    await this.startAdmin(publisher, links, guests, floating);
     network.watch(
       (shared) => guests.follow(shared),
       () => guests.control?.server.changed(network.facts),
@@ -165,6 +183,7 @@ export class Daemon {
     this.every(IMPLICIT_MS, () => {
       const uses = publisher.implicitUses();
       if (uses !== null) host.rememberImplicit(uses);
+      floating.look();
     });
     this.every(UDP_IDLE_MS, () => publisher.sweepIdle(PROTO_UDP));
     this.every(TCP_IDLE_MS, () => publisher.sweepIdle(PROTO_TCP));
@@ -236,6 +255,9 @@ export class Daemon {
           this.leaving.delete(port);
         },
         reject: sendRefusal,
+        send: (frame) => {
+          this.sendOnNic(frame);
+        },
         capSend: () => cap?.flush(),
         died: (error) => {
           this.onFailure(error);
@@ -256,10 +278,25 @@ export class Daemon {
     return { engine, takeDrops: () => (io.backend === 'packet' ? takeKernelDrops(io.sockets) : (cap?.takeDrops() ?? 0)) };
   }
 
+  private openSender(): void {
+    const { log, nic } = this;
+    const sender = new FrameSender(nic.name, nic.ifindex);
+    this.undo.push(() => {
+      sender.close();
+    });
+    this.sendOnNic = (frame) => {
+      try {
+        sender.send(frame, 0, frame.length);
+      } catch (error) {
+        log.warn(messageOf(error)); // the NIC is down: nobody could hear it
+      }
+    };
+  }
+
   /** Loaded last, when guests are served already: its modules take longer than all before. */
-  private async startAdmin(publisher: Publisher, links: GuestLinks, guests: Guests): Promise<void> {
+  private async startAdmin(publisher: Publisher, links: GuestLinks, guests: Guests, floating: FloatingAddresses): Promise<void> {
     const { config, plan, nic } = this;
-    const [{ AdminServer }, { AdminDesk }] = await Promise.all([import('./control/admin.js'), import('./control/admin-desk.js')]);
+    const [{ AdminServer }, { AdminDesk }, { PoolDesk }] = await Promise.all([import('./control/admin.js'), import('./control/admin-desk.js'), import('./control/pools/pool-desk.js')]);
     const counters = (): object => {
       const { guests: tallies, ...rest } = this.readCounters();
       return { ...rest, guests: Object.fromEntries(plan.guests.map(({ name }, at) => [name, tallies[at]])) };
@@ -271,7 +308,8 @@ export class Daemon {
         return guests.control;
       },
     });
-    const admin = await AdminServer.start(config, desk, this.log);
+    const pools = new PoolDesk({ pools: plan.pools, floating, isInUse: (address) => publisher.isWholeInUse(address), rejecting: config.notInUse === 'reject' });
+    const admin = await AdminServer.start(config, desk, pools, this.log);
     this.undo.push(() => admin.close());
   }
 
@@ -313,8 +351,15 @@ export class Daemon {
   }
 }
 
+function hostAddresses(): Owned[] {
+  return Object.entries(networkInterfaces()).flatMap(([name, entries = []]) =>
+    entries.flatMap(({ family, address }): Owned[] => (family === 'IPv4' ? [{ address: parseIpv4(address) as number, owner: `the host's own (on ${name})` }] : [])),
+  );
+}
+
 function readNic(config: Config): Interface {
   const name = requireForRun(config);
+  if (config.networks.length > 1) throw new ConfigError('ERR_NETWORKS', `${place(config, ['networks'])}: only one network can be served (got ${config.networks.length}); leave one`);
   const nic = findInterface(name);
   if (nic === null) {
     const there = interfaceNames().filter((other) => other !== 'lo');

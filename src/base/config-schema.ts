@@ -7,7 +7,7 @@
  */
 import { z } from 'zod';
 import { show, type KeyPath, type Problems } from './config-locate.js';
-import { address, blockSize, folderPath, group, interfaceName, netnsName, portCount, ports, socketPath, time, wholeNumber, yesNo } from './config-values.js';
+import { address, addressRanges, blockSize, folderPath, group, interfaceName, netnsName, plainName, POLICIES, portCount, ports, socketPath, speed, time, weight, wholeNumber, yesNo } from './config-values.js';
 import { nearest } from './nearest.js';
 
 const EXPECT_ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
@@ -17,6 +17,10 @@ const EXPECT_LEASE = 'a lease, as { tcp: "80,8000-8999", udp: 53 } or { address:
 const EXPECT_LINK = 'a link, as { tap: tap-web } or { netns: web, name: eth0 }';
 const EXPECT_POLICY = 'a policy, as { maxPorts: 4096, allow: { tcp: "80,443" } }';
 const EXPECT_POOL = 'a pool, as { ports: "20000-59999" }, or off';
+const EXPECT_ADDRESS_POOL = 'a pool of addresses, as { network: uplink1, addresses: "203.0.113.16-203.0.113.31" }';
+const EXPECT_NETWORK = 'a network, as { nic: eth0 }';
+const EXPECT_SELECTION = `one of ${POLICIES.join(', ')}, or weights as { least-load: 2, lowest-occupancy: 1 }`;
+const EXPECT_WISH = 'what address is wanted, as { name: any, policy: least-load }';
 const EXPECT_PROTOCOLS = 'ports by protocol, as { tcp: "80,443", udp: 53 }';
 const EXPECT_USE = 'all, or ports as { tcp: "80,8000-8010" }';
 
@@ -50,6 +54,17 @@ const policy = z.strictObject(
   },
   { error: EXPECT_POLICY },
 );
+const weights = z.partialRecord(z.enum(POLICIES), weight).refine((given) => Object.keys(given).length > 0);
+const selection = z.union([z.enum(POLICIES), weights], { error: EXPECT_SELECTION });
+const wish = z.strictObject(
+  {
+    name: plainName.optional(),
+    policy: selection.optional(),
+    class: plainName.optional(),
+    rule: z.enum(['together', 'apart'], { error: 'together or apart' }).optional(),
+  },
+  { error: EXPECT_WISH },
+);
 const guest = z.strictObject(
   {
     link: link.optional(),
@@ -57,12 +72,25 @@ const guest = z.strictObject(
     use: z.union([z.literal('all'), use], { error: EXPECT_USE }).optional(),
     agent: agent.optional(),
     policy: policy.optional(),
+    pool: wish.optional(),
   },
-  { error: 'a map with link, lease, use, agent and policy' },
+  { error: 'a map with link, lease, use, agent, policy and pool' },
 );
 const admin = z.strictObject({ socket: socketPath.optional(), group: group.optional() }, { error: 'a map with socket and group' });
 const store = z.strictObject({ path: folderPath.optional() }, { error: 'a map with path' });
 const pool = z.strictObject({ ports: ports.optional(), reserve: portCount.optional(), quarantine: time(0, '60s').optional() }, { error: EXPECT_POOL });
+const network = z.strictObject({ nic: interfaceName }, { error: EXPECT_NETWORK });
+const addressPool = z.strictObject(
+  {
+    network: plainName.optional(),
+    addresses: addressRanges,
+    speed: speed.optional(),
+    maxGuests: wholeNumber(1, 1_000_000, 'a number of guests, 1 to 1000000').optional(),
+    class: plainName.optional(),
+    policy: selection.optional(),
+  },
+  { error: EXPECT_ADDRESS_POOL },
+);
 const root = z.strictObject(
   {
     nic: interfaceName.optional(),
@@ -75,6 +103,8 @@ const root = z.strictObject(
     admin: admin.optional(),
     store: store.optional(),
     pool: z.union([z.literal('off'), pool], { error: EXPECT_POOL }).optional(),
+    networks: z.record(plainName, network, { error: 'a map of networks by name' }).optional(),
+    pools: z.record(plainName, addressPool, { error: 'a map of pools of addresses by name' }).optional(),
   },
   { error: 'a map with the keys of a configuration (nic, addresses, guests, ...)' },
 );
@@ -85,12 +115,15 @@ const MAPS: Readonly<Record<string, { readonly shape: object }>> = {
   admin,
   store,
   pool,
+  'networks.*': network,
+  'pools.*': addressPool,
   'guests.*': guest,
   'guests.*.link': link,
   'guests.*.lease': lease,
   'guests.*.use': use,
   'guests.*.agent': agent,
   'guests.*.policy': policy,
+  'guests.*.pool': wish,
   'guests.*.policy.allow': named,
   'guests.*.policy.deny': named,
 };

@@ -10,6 +10,9 @@ import { z } from 'zod';
 /** A set of ports as written: `80` or `"80,443,8000-8999"`. */
 export type PortText = string | number;
 
+/** How an address of a pool may be chosen (control/pools/). */
+export const POLICIES = ['first-fit', 'least-load', 'most-available-rate', 'lowest-occupancy', 'service-class'] as const;
+
 const EXPECT_INTERFACE = 'an interface name: 1 to 15 bytes without white space or any of / : % " \\ ; { }';
 const EXPECT_NETNS = 'the name of a network namespace, as `ip netns` lists it: no "/" or white space';
 const EXPECT_SOCKET = 'an absolute path of at most 107 bytes, as /run/berth/web.sock';
@@ -22,6 +25,11 @@ const MAX_SOCKET_BYTES = 107;
 const MAX_PATH_BYTES = 4095;
 /** 2^32 - 1 is chown(2)'s "leave it". */
 const MAX_GROUP = 0xffff_fffe;
+
+const EXPECT_SPEED = 'a rate in bits a second with its unit, as 10Gbit or 2.5Gbit';
+const EXPECT_NAME = 'a name: a letter or digit, then at most 62 letters, digits, ".", "_" or "-"';
+const PLAIN_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
+const RATE_UNITS = { bit: 1, kbit: 1e3, mbit: 1e6, gbit: 1e9, tbit: 1e12 };
 
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const MAX_TIME_MS = 365 * UNITS.d;
@@ -53,9 +61,24 @@ function readTime(time: string | number): number | null {
   return Number.isInteger(milliseconds) && milliseconds >= 0 && milliseconds <= MAX_TIME_MS ? milliseconds : null;
 }
 
+/** `10Gbit`: bits a second, as tc(8) writes them; null for what is no rate above 0. */
+function readRate(text: string): number | null {
+  const match = /^(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?bit)(?:\/s)?$/.exec(text.toLowerCase());
+  const rate = match === null ? 0 : Number(match[1]) * RATE_UNITS[match[2] as keyof typeof RATE_UNITS];
+  return rate > 0 ? rate : null;
+}
+
 export const interfaceName = z.string({ error: EXPECT_INTERFACE }).refine(isInterfaceName, { error: EXPECT_INTERFACE });
 export const netnsName = z.string({ error: EXPECT_NETNS }).refine(isNetnsName, { error: EXPECT_NETNS });
 export const address = z.string({ error: 'an IPv4 address, as 192.0.2.10' });
+export const addressRanges = z
+  .union([z.string(), z.array(z.string()).min(1)], { error: 'addresses, as "203.0.113.16-203.0.113.31", or a list of them' })
+  .transform((value) => (typeof value === 'string' ? value : value.join(',')));
+export const speed = z
+  .string({ error: EXPECT_SPEED })
+  .refine((text) => readRate(text) !== null, { error: EXPECT_SPEED })
+  .transform((text) => readRate(text) as number);
+export const plainName = z.string({ error: EXPECT_NAME }).refine((name) => PLAIN_NAME.test(name), { error: EXPECT_NAME });
 export const ports = z.union([z.string(), z.number()], { error: 'ports, as 80 or "80,443,8000-8999"' });
 export const yesNo = z.boolean({ error: 'true or false' });
 export const socketPath = z.string({ error: EXPECT_SOCKET }).refine(isSocketPath, { error: EXPECT_SOCKET });
@@ -65,6 +88,8 @@ export const group = z.union([z.string(), z.number()], { error: EXPECT_GROUP }).
 
 export const blockSize = wholeNumber(1, 32_768, 'a power of two, 1 to 32768', (size) => (size & (size - 1)) === 0);
 export const portCount = wholeNumber(0, 65_535, 'a number of ports, 0 to 65535');
+
+export const weight = z.number({ error: 'a weight above 0, at most 1000' }).refine((value) => value > 0 && value <= 1000, { error: 'a weight above 0, at most 1000' });
 
 export function wholeNumber(least: number, most: number, error: string, isRight: (number: number) => boolean = () => true): z.ZodType<number, number> {
   return z.number({ error }).refine((number) => Number.isInteger(number) && number >= least && number <= most && isRight(number), { error });

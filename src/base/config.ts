@@ -27,11 +27,13 @@ import {
   type PortTexts,
   type StoreConfig,
 } from './config-control.js';
+import { toAddressPools, toNetworks, toWish, type AddressPoolConfig, type AddressWish, type NetworkConfig } from './config-pools.js';
 import { formatPath, isGiven, lineOf, locate, NO_FILE, placeOf, Problems, refuseEndlessNesting, show, type KeyPath, type Lines } from './config-locate.js';
 import { checkGuest, checkShape, type RawConfig, type RawGuest, type RawLink } from './config-schema.js';
 import { ConfigError, fileReason } from './errors.js';
 
 export type { AdminConfig, AgentConfig, PolicyConfig, PoolConfig, PortTexts, StoreConfig } from './config-control.js';
+export { ANY_POOL, type AddressWish } from './config-pools.js';
 export { guestJsonSchema } from './config-schema.js';
 export { lineOf, Problems, show, type KeyPath, type Lines } from './config-locate.js';
 export type { PortText } from './config-values.js';
@@ -68,6 +70,8 @@ export interface GuestConfig {
   /** null: none, so nobody speaks for the guest */
   readonly agent: AgentConfig | null;
   readonly policy: PolicyConfig;
+  /** the dedicated address that is wanted from a pool; null: none */
+  readonly pool: AddressWish | null;
 }
 
 /** Plain data: may be cloned to another thread. */
@@ -88,6 +92,10 @@ export interface Config {
   readonly admin: AdminConfig;
   readonly store: StoreConfig;
   readonly pool: PoolConfig;
+  /** physical networks, the first one with the shared addresses; empty: the NIC is the only one */
+  readonly networks: readonly NetworkConfig[];
+  /** of addresses, in the order of the configuration */
+  readonly pools: readonly AddressPoolConfig[];
 }
 
 /** Reads and checks a configuration file. */
@@ -123,7 +131,7 @@ export function withGuests(config: Config, guests: readonly GuestConfig[], addre
 export function loadGuestFile(path: string): object {
   const { value } = parseYaml(readText(path), path);
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
-  throw new ConfigError('ERR_CONFIG_VALUE', `${path}:1: wrong value (got ${show(value)}, expected a map with link, lease, use, agent and policy)`);
+  throw new ConfigError('ERR_CONFIG_VALUE', `${path}:1: wrong value (got ${show(value)}, expected a map with link, lease, use, agent, policy and pool)`);
 }
 
 /** `FILE:LINE: key path` for the start of a message about a key (or about the key around it, where it is left out). */
@@ -205,10 +213,12 @@ function syntaxMessage(code: string, message: string): string {
 
 /** Defaults for what is left out. A link that is neither of its two kinds is added to `problems`. */
 function applyDefaults(raw: RawConfig, file: string, lines: Lines, problems: Problems): Config {
+  const networks = toNetworks(raw.networks);
+  refuseTwiceNamedNics(raw.nic ?? null, networks, problems);
   return {
     file,
     lines,
-    nic: raw.nic ?? null,
+    nic: raw.nic ?? networks.at(0)?.nic ?? null,
     backend: raw.backend ?? 'packet',
     fastPath: raw.fastPath ?? 'auto',
     addresses: typeof raw.addresses === 'string' ? [raw.addresses] : (raw.addresses ?? null),
@@ -218,10 +228,26 @@ function applyDefaults(raw: RawConfig, file: string, lines: Lines, problems: Pro
     admin: toAdmin(raw.admin),
     store: toStore(raw.store),
     pool: toPool(raw.pool),
+    networks,
+    pools: toAddressPools(raw.pools),
   };
 }
 
-function toGuest(name: string, { link, lease, use, agent, policy }: RawGuest, problems: Problems): GuestConfig {
+/** A NIC is on one network; and one named beside them is one of theirs. */
+function refuseTwiceNamedNics(nic: string | null, networks: readonly NetworkConfig[], problems: Problems): void {
+  networks.forEach((network, at) => {
+    const before = networks.slice(0, at).find((one) => one.nic === network.nic);
+    if (before !== undefined) problems.add('ERR_CONFIG_VALUE', ['networks', network.name, 'nic'], `${network.nic} is on network ${before.name} too${problems.linesOf(['networks', before.name], ['networks', network.name])}; name another`);
+  });
+  if (nic === null || networks.length === 0 || networks[0].nic === nic) return;
+  problems.add('ERR_CONFIG_VALUE', ['nic'], `not that of the first network (got ${nic}, expected ${networks[0].nic}, whose addresses are shared); leave it out beside \`networks\``);
+}
+
+function toGuest(name: string, { link, lease, use, agent, policy, pool }: RawGuest, problems: Problems): GuestConfig {
+  for (const [key, value] of Object.entries({ lease, agent })) {
+    if (pool === undefined || value === undefined) continue;
+    problems.add('ERR_CONFIG_VALUE', ['guests', name, key], `a guest of a pool has a whole address and no \`${key}\`; remove one of the two`);
+  }
   return {
     name,
     link: link === undefined ? null : toLink(link, ['guests', name, 'link'], problems),
@@ -229,6 +255,7 @@ function toGuest(name: string, { link, lease, use, agent, policy }: RawGuest, pr
     use: use === 'all' ? 'all' : toPortTexts(use),
     agent: toAgent(name, agent),
     policy: toPolicy(policy),
+    pool: toWish(pool),
   };
 }
 

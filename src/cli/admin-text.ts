@@ -1,7 +1,7 @@
 /** Answers of the admin interface for people. */
 import type { NamedCounters } from './stats.js';
 import { count, plainTable } from './text-table.js';
-import type { GuestStatus, LeaseAnswer, LeaseLine, PortTexts, Status } from '../control/admin-api.js';
+import type { GuestStatus, LeaseAnswer, LeaseLine, PoolLine, PortTexts, Status } from '../control/admin-api.js';
 
 /** Longer lists of ports make no table. */
 const MOST_PORTS = 40;
@@ -41,6 +41,19 @@ export function leaseTable(leases: readonly LeaseLine[]): string {
 /** `verb`: what happened to the ports, `granted`. */
 export function leaseText(verb: string, { guest, changed, leased, until }: LeaseAnswer): string {
   return [`${verb}: ${ports(changed)}`, `guest ${guest} has now: ${ports(leased)}${until === null ? '' : `; the first ends at ${until}`}`].join('\n');
+}
+
+export function poolTable(lines: readonly PoolLine[]): string {
+  if (lines.length === 0) return 'No pools.';
+  const rows = lines.map(({ pool, network, address, count: addresses, state, guest, since, until }) => [
+    addresses === 1 ? address : `${address} (${count(addresses)})`,
+    pool,
+    network,
+    state,
+    guest ?? '-',
+    since === null ? '-' : until === null ? since : `${since}, until ${until}`,
+  ]);
+  return plainTable(['address', 'pool', 'network', 'state', 'guest', 'since'], rows);
 }
 
 export function guestTable(guests: readonly GuestStatus[]): string {

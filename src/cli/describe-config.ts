@@ -6,10 +6,14 @@
  */
 import { count, plural } from './text-table.js';
 import { networkInterfaces } from 'node:os';
-import { loadConfig, states, type Config } from '../base/config.js';
+import { type AddressWish, ANY_POOL, loadConfig, states, type Config } from '../base/config.js';
 import { describePorts, type GuestPlan, type LeasePlan, type PoolPlan } from '../control/lease-plan.js';
+import type { AddressPool } from '../control/pools/address-pools.js';
+import { policyOf } from '../control/pools/policies.js';
+import { formatRate } from '../control/pools/policy.js';
 import { resolveLeases } from '../control/static-leases.js';
 import { formatIpv4, parseIpv4 } from '../wire/address.js';
+import { formatAddressRange } from '../wire/address-ranges.js';
 
 /** Addresses shown before the rest is only counted. */
 const SHOWN_ADDRESSES = 8;
@@ -26,10 +30,11 @@ export function describeConfig(config: Config, plan: LeasePlan): string {
   const lines = [`${config.file} is valid.`, ...describeHost(config, plan)];
   if (plan.guests.length === 0) lines.push('No guests: every frame goes to the host.');
   for (const guest of plan.guests) {
-    lines.push(...describeGuest(guest, plan));
+    lines.push(...describeGuest(guest, plan, wishOf(config, guest)));
     if (guest.agent !== null || states(config, ['guests', guest.name, 'policy'])) lines.push(...describePolicy(guest));
   }
   if (states(config, ['pool']) || plan.guests.some((guest) => guest.agent !== null)) lines.push(describePool(plan.pool));
+  for (const pool of plan.pools) lines.push(describeAddresses(pool));
   if (plan.guests.length > 0) lines.push(describeNotInUse(config));
   return `${lines.join('\n')}\n`;
 }
@@ -49,8 +54,18 @@ function describeHost(config: Config, plan: LeasePlan): string[] {
   return lines;
 }
 
-function describeGuest(guest: GuestPlan, plan: LeasePlan): string[] {
+function wishOf(config: Config, guest: GuestPlan): AddressWish | null {
+  return config.guests.find(({ name }) => name === guest.name)?.pool ?? null;
+}
+
+function describeGuest(guest: GuestPlan, plan: LeasePlan, wish: AddressWish | null): string[] {
   const head = `guest ${guest.name}${describeLink(guest)}:`;
+  if (wish !== null) {
+    const from = wish.name === ANY_POOL ? 'the best pool' : `pool ${wish.name}`;
+    const how = wish.policy === null ? '' : `, chosen by ${policyOf(wish.policy).name}`;
+    const served = wish.class === null ? '' : `; class ${wish.class}, kept ${wish.rule}`;
+    return [`${head} a dedicated address of ${from}${how}${served}`, inUse(guest.useAll ? 'all of it' : describePorts(guest.useTcp, guest.useUdp))];
+  }
   if (guest.whole !== null) {
     const ports = describePorts(guest.useTcp, guest.useUdp);
     return [`${head} the whole address ${formatIpv4(guest.whole)} leased`, inUse(guest.useAll ? 'all of it' : ports)];
@@ -90,6 +105,18 @@ function describePolicy({ agent, policy }: GuestPlan): string[] {
   const byName = `by name: ${named === '' ? 'none' : named}${denied === '' ? '' : `; never: ${denied}`}`;
   const word = implicit ? 'a frame that it sends from a leased port puts it in use' : 'only the agent puts a port in use';
   return [`  ${speaks}`, `  may ask for ${blocks}`, `  ${byName}`, `  what it is granted ends after ${describeTime(leaseTimeMs)} unless renewed; ${word}`];
+}
+
+function describeAddresses({ name, network, ranges, size, speed, maxGuests, class: served, policy }: AddressPool): string {
+  const parts = [
+    plural(size, 'address', 'addresses'),
+    ranges.length > SHOWN_ADDRESSES ? '' : ranges.map(formatAddressRange).join(', '),
+    `at most ${plural(maxGuests, 'guest', 'guests')}`,
+    speed === null ? '' : formatRate(speed),
+    served === null ? '' : `for class ${served}`,
+    policy === null ? '' : `chosen by ${policyOf(policy).name}`,
+  ];
+  return `Pool ${name}${network === '' ? '' : ` on ${network}`}: ${parts.filter((part) => part !== '').join('; ')}.`;
 }
 
 function describePool({ ports, reserve, quarantineMs }: PoolPlan): string {

@@ -117,6 +117,26 @@ export interface Explanation {
   words: string[];
 }
 
+/** An address of a pool, or as many unused ones that follow one another. */
+export interface PoolLine {
+  pool: string;
+  network: string;
+  /** `203.0.113.16`, or `203.0.113.18-203.0.113.31` */
+  address: string;
+  count: number;
+  state: 'unused' | 'leased' | 'in use' | 'quarantined';
+  /** Who has it, or had it. */
+  guest: string | null;
+  /** Of the state; null: unused. */
+  since: string | null;
+  /** End of the quarantine. */
+  until: string | null;
+}
+
+export interface AddressExplanation extends PoolLine {
+  words: string[];
+}
+
 /** Any answer that is not 2xx. */
 export interface AdminFailure {
   error: string;

@@ -49,7 +49,7 @@ export class Refused extends BerthError {
   }
 }
 
-const BAD_SETTINGS = new Set(['ERR_CONFIG_VALUE', 'ERR_CONFIG_UNKNOWN_KEY', 'ERR_USE_NOT_LEASED', 'ERR_GUEST_MAC']);
+const BAD_SETTINGS = new Set(['ERR_CONFIG_VALUE', 'ERR_CONFIG_UNKNOWN_KEY', 'ERR_USE_NOT_LEASED', 'ERR_GUEST_MAC', 'ERR_NO_POOL']);
 const REASON = 'taken back by the operator';
 
 export class AdminDesk {

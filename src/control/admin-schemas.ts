@@ -77,6 +77,17 @@ const place = object({
 const hostSocket = object({ state: text, local: text, owner: textOrNull });
 const explanation = object({ proto, port: wholeNumber, places: list(place), host: { type: ['array', 'null'], items: hostSocket }, words: list(text) });
 
+const poolLine = {
+  pool: text,
+  network: text,
+  address: { ...text, description: 'an address, or a range of unused ones' },
+  count: wholeNumber,
+  state: { type: 'string', enum: ['unused', 'leased', 'in use', 'quarantined'] },
+  guest: textOrNull,
+  since: timeOrNull,
+  until: timeOrNull,
+};
+
 interface RouteSchema {
   summary: string;
   body?: object;
@@ -108,6 +119,10 @@ export const schemas = {
     querystring: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven }, ['guest']),
   }),
   renew: route('Let all leases of a guest last from now on', leaseAnswer, { body: given({ guest: guestGiven }, ['guest']) }),
+  pools: route('Every address of the pools: its state, whose it is and since when', list(object(poolLine))),
+  explainAddress: route('Who has an address of a pool, why it was chosen over the others, and where a frame for it goes', object({ ...poolLine, words: list(text) }), {
+    params: given({ address: { ...text, maxLength: 15 } }, ['address']),
+  }),
   explain: route('Who has an endpoint, since when, and where a frame for it goes', explanation, {
     querystring: given({ port: { type: 'integer', minimum: 1, maximum: 65535 }, proto }, ['port', 'proto']),
   }),

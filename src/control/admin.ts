@@ -1,5 +1,5 @@
 /**
- * Admin interface: HTTP/JSON on a Unix socket, for the operator and `berth status | lease | explain`.
+ * Admin interface: HTTP/JSON on a Unix socket, for the operator and `berth status | lease | pool | explain`.
  *
  * Who          the file's mode is the password: 0600, or 0660 with the configured group, from the moment it exists.
  * Socket       one that a killed daemon left is replaced; one that somebody answers on is refused, and so is a file that is
@@ -12,11 +12,13 @@ import swagger from '@fastify/swagger';
 import { fastify, type FastifyInstance } from 'fastify';
 import { type AdminDesk, Refused } from './admin-desk.js';
 import { schemas } from './admin-schemas.js';
+import type { PoolDesk } from './pools/pool-desk.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
 import { makeRoom } from './socket-path.js';
 import { type Config, place } from '../base/config.js';
 import { BerthError, ConfigError, messageOf, newFileReason } from '../base/errors.js';
 import type { Log } from '../base/log.js';
+import { parseIpv4 } from '../wire/address.js';
 import { PortSet } from '../wire/port-set.js';
 
 const BODY_LIMIT = 64 * 1024;
@@ -39,10 +41,10 @@ export class AdminServer {
     this.path = path;
   }
 
-  static async start(config: Config, desk: AdminDesk, log: Log): Promise<AdminServer> {
+  static async start(config: Config, desk: AdminDesk, pools: PoolDesk, log: Log): Promise<AdminServer> {
     const { socket: path } = config.admin;
     const gid = groupId(config);
-    const app = await createApp(desk, log);
+    const app = await createApp(desk, pools, log);
     try {
       await makeRoom(path);
       await listen(app, path, gid);
@@ -65,7 +67,7 @@ export class AdminServer {
   }
 }
 
-async function createApp(desk: AdminDesk, log: Log): Promise<FastifyInstance> {
+async function createApp(desk: AdminDesk, pools: PoolDesk, log: Log): Promise<FastifyInstance> {
   const app = fastify({ bodyLimit: BODY_LIMIT, requestTimeout: REQUEST_MS, forceCloseConnections: true, ajv: { customOptions: { removeAdditional: false } } });
   await app.register(swagger, {
     openapi: {
@@ -109,6 +111,14 @@ async function createApp(desk: AdminDesk, log: Log): Promise<FastifyInstance> {
   });
   app.post<{ Body: Named }>('/leases/renew', { schema: schemas.renew }, ({ body }) => desk.renew(body.guest));
   app.get<{ Querystring: { port: number; proto: ProtoName } }>('/explain', { schema: schemas.explain }, ({ query }) => desk.explain(query.proto, query.port));
+  app.get('/pools', { schema: schemas.pools }, () => pools.list());
+  app.get<{ Params: { address: string } }>('/pools/addresses/:address', { schema: schemas.explainAddress }, ({ params }) => {
+    const address = parseIpv4(params.address);
+    if (address === null) throw new Refused(400, 'ERR_REQUEST', `not an IPv4 address: ${params.address}`);
+    const found = pools.explain(address);
+    if (found === null) throw new Refused(404, 'ERR_NO_POOL', `${params.address} is in no pool; \`berth pool ls\` shows what is`);
+    return found;
+  });
   await app.ready();
   return app;
 }

@@ -26,6 +26,8 @@ import { LeaseBook } from './leases.js';
 import type { LivePlan } from './live-plan.js';
 import type { Network } from './network.js';
 import type { Publisher } from './publisher.js';
+import { assignAddresses, withAddress } from './pools/assign.js';
+import type { FloatingAddresses } from './pools/floating.js';
 import { resolveLeases } from './static-leases.js';
 import { LmdbStore } from './store-lmdb.js';
 import { type Config, type GuestConfig, parseGuest, place, requireForRun, withGuests } from '../base/config.js';
@@ -41,6 +43,7 @@ export interface GuestsParts {
   nic: Interface;
   host: HostStack;
   network: Network;
+  floating: FloatingAddresses;
   log: Log;
 }
 
@@ -67,18 +70,21 @@ export class Guests {
     this.configs = [...parts.config.guests];
   }
 
-  /** Adds the guests that an earlier daemon was given to the plan, which nobody has used yet. */
-  restore(): void {
+  /** Adds the guests that an earlier daemon was given to the plan, which nobody has used yet, and gives all that want one their address. */
+  async restore(): Promise<void> {
     const { plan, nic, config } = this.parts;
     const before = join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
     if (!existsSync(this.folder) && existsSync(before)) renameSync(before, this.folder); // the name of earlier versions
-    if (!existsSync(this.folder)) return;
+    if (!existsSync(this.folder) && plan.pools.length === 0) return;
     const store = this.openStore();
+    const stored = store.guests();
+    if (plan.pools.length > 0) this.configs = await assignAddresses({ ...this.parts, configs: this.configs, store });
     const book = new LeaseBook({ pool: PortSet.EMPTY, reserve: 0, reservedByHost: NO_PORTS, quarantineMs: plan.pool.quarantineMs, restored: store.load() });
-    for (const [name, setting] of store.guests()) {
+    for (const [name, setting] of stored) {
       try {
-        const { guest, config } = this.resolve(name, setting);
+        const { guest, config, take } = this.resolve(name, setting);
         refuseHeld(guest, book);
+        take();
         plan.add({ ...guest, index: plan.takeSlot() });
         this.configs.push(config);
       } catch (error) {
@@ -103,6 +109,10 @@ export class Guests {
   /** The engine runs: guests can be added, and those with an agent be spoken to. */
   async start(planes: Planes): Promise<void> {
     this.planes = planes;
+    for (const departed of this.parts.plan.departed) {
+      for (const address of departed.addresses) planes.publisher.quarantineAddress(address);
+      this.endLater(departed, planes.publisher);
+    }
     if (this.store !== null || this.parts.plan.guests.some(({ agent }) => agent !== null)) await this.startControl();
     else await this.parts.host.setGranted(NO_PORTS);
   }
@@ -111,12 +121,13 @@ export class Guests {
   add(name: string, setting: object): Promise<GuestPlan> {
     return this.inTurn(async (planes) => {
       const { plan, log } = this.parts;
-      const { guest: resolved, config } = this.resolve(name, setting);
+      const { guest: resolved, config, take } = this.resolve(name, setting);
       this.refuseQuarantined(resolved);
       planes.publisher.refuseUnfit(resolved);
       const { plane, server } = await this.startControl();
       const store = this.openStore();
       const guest = { ...resolved, index: plan.takeSlot() };
+      const giveBack = take();
       try {
         await planes.links.add(guest);
         await server.add(guest);
@@ -128,8 +139,12 @@ export class Guests {
         });
         store.putGuest(name, setting);
       } catch (error) {
-        if (plan.find(name) !== undefined) await this.end(guest, planes);
-        else await this.letGo(guest, planes);
+        if (plan.find(name) !== undefined) {
+          await this.end(guest, planes);
+        } else {
+          await this.letGo(guest, planes);
+          giveBack();
+        }
         throw error;
       }
       this.configs.push(config);
@@ -200,16 +215,17 @@ export class Guests {
     return turn;
   }
 
-  /** Checks the guest against all that there are. Its slot is not taken yet. */
-  private resolve(name: string, setting: unknown): { guest: GuestPlan; config: GuestConfig } {
-    const { config, plan, nic } = this.parts;
-    const guest = parseGuest(name, setting);
+  /** Checks the guest against all that there are. Its slot is not taken yet; `take` has it take the address that was chosen, and gives how to undo that. */
+  private resolve(name: string, setting: unknown): { guest: GuestPlan; config: GuestConfig; take: () => () => void } {
+    const { config, plan, nic, floating } = this.parts;
+    const wished = parseGuest(name, setting);
     if (plan.find(name) !== undefined) throw new BerthError('ERR_GUEST_EXISTS', `there is a guest ${name} already; remove it first, or choose another name`);
+    const { guest, take } = withAddress(wished, floating);
     const together = withGuests(config, [...this.configs, guest], plan.shared.map(formatIpv4));
     requireForRun(together);
     const resolved = { ...resolveLeases(together).guests[this.configs.length], atRunTime: true };
     refuseForeignMac(resolved, nic, together);
-    return { guest: resolved, config: guest };
+    return { guest: resolved, config: guest, take };
   }
 
   private async end(guest: GuestPlan, planes: Planes): Promise<void> {
@@ -233,17 +249,24 @@ export class Guests {
   private depart(guest: GuestPlan, publisher: Publisher): void {
     const since = Date.now();
     publisher.endLeases(guest, 'quarantine');
-    this.keep({ ...guest, since, until: since + this.parts.plan.pool.quarantineMs }, publisher);
+    const until = since + this.parts.plan.pool.quarantineMs;
+    if (guest.whole !== null && this.parts.floating.book.addressOf(guest.name) === guest.whole) this.parts.floating.release(guest.whole, since, until);
+    this.keep({ ...guest, since, until }, publisher);
   }
 
   private keep(departed: Departed, publisher: Publisher): void {
     this.parts.plan.depart(departed);
+    this.endLater(departed, publisher);
+  }
+
+  private endLater(departed: Departed, publisher: Publisher): void {
     this.timers.set(departed, setTimeout(() => this.forget(departed, publisher), Math.max(0, departed.until - Date.now())));
   }
 
   private forget(departed: Departed, publisher: Publisher): void {
-    const { host, log } = this.parts;
+    const { host, log, floating } = this.parts;
     this.drop(departed);
+    if (departed.whole !== null) floating.free(departed.whole);
     publisher.endLeases(departed, 'release');
     host.unreserveGuest(departed);
     host.followPlan().catch((error: unknown) => log.error(messageOf(error)));

@@ -11,6 +11,7 @@ import { PortSet } from '../wire/port-set.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
 import type { GuestPolicy } from './lease-policy.js';
 import type { Ports } from './lease-state.js';
+import type { AddressPool } from './pools/address-pools.js';
 
 export interface GuestPlan {
   readonly name: string;
@@ -63,6 +64,8 @@ export interface LeasePlan {
   /** removed guests whose leases the lease book does not know: quarantined on their own addresses (D3) */
   readonly departed: readonly Departed[];
   readonly pool: PoolPlan;
+  /** of addresses that guests may have whole; an address of them is among `addresses` only while it is somebody's */
+  readonly pools: readonly AddressPool[];
 }
 
 /** An entry of the steering table. `protocol` and `port` are 0 in the wildcard of a whole address. */

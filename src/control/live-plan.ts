@@ -8,6 +8,7 @@
  */
 import type { Departed, GuestPlan, LeasePlan, PoolPlan } from './lease-plan.js';
 import type { Ports } from './lease-state.js';
+import type { AddressPool } from './pools/address-pools.js';
 import { BerthError } from '../base/errors.js';
 
 /** Guests that may be added while the daemon runs, besides those of the configuration. */
@@ -21,15 +22,17 @@ export class LivePlan implements LeasePlan {
   guests: readonly GuestPlan[];
   departed: readonly Departed[] = [];
   readonly pool: PoolPlan;
+  readonly pools: readonly AddressPool[];
   /** Links that the engine is made for. */
   readonly capacity: number;
   private readonly free: number[] = [];
 
-  constructor({ shared, addresses, guests, pool }: LeasePlan) {
+  constructor({ shared, addresses, guests, pool, pools }: LeasePlan) {
     this.shared = shared;
     this.addresses = addresses;
     this.guests = guests;
     this.pool = pool;
+    this.pools = pools;
     this.capacity = Math.min(MOST_LINKS, guests.length + MORE_GUESTS);
     for (let index = guests.length; index < this.capacity; index++) this.free.push(index);
   }
@@ -63,6 +66,12 @@ export class LivePlan implements LeasePlan {
   add(guest: GuestPlan): void {
     this.guests = [...this.guests, guest];
     this.addresses = [...new Set([...this.addresses, ...guest.addresses])];
+  }
+
+  /** A guest of the configuration has this address of a pool whole; before anybody has used the plan. */
+  assign(name: string, address: number): void {
+    this.guests = this.guests.map((guest) => (guest.name === name ? { ...guest, whole: address, addresses: [address] } : guest));
+    this.setAddresses();
   }
 
   remove(guest: GuestPlan): void {

@@ -3,12 +3,13 @@
  *
  *     rtnetlink ─▶ facts as they are now ─▶ other addresses: everything follows ─▶ agents are told
  *
- * Follows      the NIC's own addresses, where the configuration lists none. An address that a guest leases by itself is not
- *              shared, and while the NIC has no address at all the old ones stay.
+ * Follows      the NIC's own addresses, where the configuration lists none. An address that a guest leases by itself, or of a
+ *              pool, is not shared, and while the NIC has no address at all the old ones stay.
  */
 import { networkFacts } from './facts.js';
 import type { LivePlan } from './live-plan.js';
 import type { NetworkFacts } from './session.js';
+import { poolOf } from './pools/address-pools.js';
 import { unicast } from './static-leases.js';
 import { messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -74,6 +75,6 @@ export class Network {
   private shareable(addresses: readonly number[]): number[] {
     const { plan } = this.parts;
     const own = [...plan.guests.filter(({ onShared }) => !onShared), ...plan.departed].flatMap((guest) => guest.addresses);
-    return addresses.filter((address) => plan.shared.includes(address) || !own.includes(address));
+    return addresses.filter((address) => plan.shared.includes(address) || (!own.includes(address) && poolOf(plan.pools, address) === undefined));
   }
 }

@@ -8,7 +8,8 @@ import { NEVER, type Change, type Ports } from './lease-state.js';
 import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
 import type { GuestPlan } from './lease-plan.js';
 import { ConfigError } from '../base/errors.js';
-import type { Proto } from '../steering/table-layout.js';
+import { type Proto, STATE_IN_USE, STATE_MASK } from '../steering/table-layout.js';
+import { SteeringTable } from '../steering/table.js';
 import { type TableFollower, TableWriter } from '../steering/table-writer.js';
 import { PROTOCOL_UDP } from '../wire/ipv4.js';
 
@@ -34,6 +35,7 @@ export class Publisher {
   private readonly plan: LeasePlan;
   private readonly writer: TableWriter;
   private readonly guests: GuestsByAddress = [];
+  private reader: SteeringTable;
   private readonly onTable: OnTable;
 
   /** Publishes the whole plan. Under a guest's policy `implicit` its own frame from a leased endpoint indicates its use (D7). */
@@ -50,6 +52,7 @@ export class Publisher {
         onTable(buffer, generation, this.guests);
       },
     });
+    this.reader = new SteeringTable(this.writer.buffer);
     for (const address of plan.addresses) this.writer.addAddress(address);
     for (const guest of plan.guests) this.lease(guest);
     this.writer.addReader(ENGINE);
@@ -78,6 +81,18 @@ export class Publisher {
       this.writer[how](address, protocol === PROTOCOL_UDP ? 1 : 0, port);
     });
     if (how === 'release') for (const address of guest.addresses) if (!this.plan.addresses.includes(address)) this.removeAddress(address);
+  }
+
+  /** The whole address is quarantined after a guest of an earlier daemon. */
+  quarantineAddress(address: number): void {
+    this.writer.leaseWhole(address, 0, false);
+    this.writer.quarantine(address, 0, 0);
+  }
+
+  /** Whether a guest has the whole address in use. */
+  isWholeInUse(address: number): boolean {
+    if (this.reader.words.buffer !== this.writer.buffer) this.reader = new SteeringTable(this.writer.buffer);
+    return (this.reader.value(address, 0, 0) & STATE_MASK) === STATE_IN_USE;
   }
 
   get buffer(): SharedArrayBuffer {

@@ -14,6 +14,7 @@ import { messageOf } from '../base/errors.js';
 import { PortSet } from '../wire/port-set.js';
 import { parseIpv4, parseMac } from '../wire/address.js';
 import { refuseOverlaps } from './lease-overlap.js';
+import { type Owned, resolveAddressPools } from './pools/address-pools.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import type { GuestPolicy } from './lease-policy.js';
 import type { Ports } from './lease-state.js';
@@ -25,6 +26,8 @@ const MAX_GUESTS = 65_535;
 export interface ResolveOptions {
   /** the NIC's own IPv4 addresses, used when the configuration names none; absent: not known */
   readonly nicAddresses?: readonly number[];
+  /** every address of the host, with whose it is; absent: not known */
+  readonly hostAddresses?: readonly Owned[];
   /** accept that the shared addresses are not known (`berth check` away from the host): they are left empty */
   readonly sharedLater?: boolean;
 }
@@ -42,8 +45,19 @@ export function resolveLeases(config: Config, options: ResolveOptions = {}): Lea
   refuseOverlaps(guests, shared, problems);
   const addresses = [...new Set([...shared, ...guests.flatMap((guest) => (guest.onShared ? [] : guest.addresses))])];
   refuseTooMany('addresses', addresses.length, MAX_ADDRESSES, problems);
+  const owned = [...(options.hostAddresses ?? []).filter(({ address }) => !shared.includes(address)), ...shared.map((address): Owned => ({ address, owner: 'a shared address, the host\'s own' })), ...namedAddresses(config, guests, problems)];
+  const pools = resolveAddressPools(config, owned, notUnicast, problems);
   problems.throwIfAny();
-  return { shared, addresses, guests, departed: [], pool };
+  return { shared, addresses, guests, departed: [], pool, pools };
+}
+
+/** Those that guests lease by name, not from a pool. */
+function namedAddresses(config: Config, guests: readonly GuestPlan[], problems: Problems): Owned[] {
+  return guests.flatMap(({ name, onShared, addresses }, index) => {
+    if (onShared || config.guests[index].pool !== null) return [];
+    const line = config.lines.size === 0 ? '' : ` (line ${problems.lineOf(['guests', name, 'lease', 'address'])})`;
+    return addresses.map((address): Owned => ({ address, owner: `leased to guest ${name} by name${line}` }));
+  });
 }
 
 function refuseTooMany(key: 'guests' | 'addresses', count: number, most: number, problems: Problems): void {
@@ -84,13 +98,14 @@ function resolveGuest(guest: GuestConfig, index: number, shared: readonly number
   const tcp = readPorts(lease?.tcp ?? null, [...path, 'lease', 'tcp'], problems);
   const udp = readPorts(lease?.udp ?? null, [...path, 'lease', 'udp'], problems);
   const addresses = leasedAddresses(guest, shared, problems);
-  const isWhole = lease !== null && lease.address !== null && lease.tcp === null && lease.udp === null;
+  // One of a pool has no address yet when its configuration is read.
+  const isWhole = guest.pool !== null || (lease !== null && lease.address !== null && lease.tcp === null && lease.udp === null);
   const whole = isWhole ? (addresses.at(0) ?? null) : null;
   const onShared = lease !== null && lease.address === null;
   const policy = readPolicy(guest, problems);
   const plan = { name, index, atRunTime: false, link, mac, whole, onShared, addresses, tcp, udp, agent, policy };
   if (use === 'all') {
-    if (lease === null) {
+    if (lease === null && guest.pool === null) {
       const text = 'the guest has no lease to use (got all); add `lease`, or remove `use`';
       problems.add('ERR_USE_NOT_LEASED', [...path, 'use'], text);
     }

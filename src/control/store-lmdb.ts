@@ -5,6 +5,7 @@
  *   ['run', proto, first port]   → { last, guest, state, since, until, block }     disjoint; times are wall clock, ms
  *   ['epoch', guest]             → epoch
  *   ['guest', guest]             → { link, agent, … }              of a guest added while the daemon ran
+ *   ['address', address]         → { guest, state, since, … }      of an address of a pool, as a number
  *
  * Commit       one synchronous transaction with its fdatasync (0.3 ms where measured), no overlapping sync. Commits of one
  *              turn of the event loop share one: a thousand changes a second do not cost a thousand syncs.
@@ -20,7 +21,7 @@ import { cut, type Run } from './lease-ranges.js';
 import type { PortRange } from '../wire/port-set.js';
 import { checkDataFile } from './store-data-file.js';
 import { checkRun, checkRuns } from './store-records.js';
-import type { GuestRecords, Store } from './store.js';
+import type { AddressRecords, GuestRecords, Store } from './store.js';
 
 const FORMAT = 1;
 const FORMAT_KEY = ['format'];
@@ -31,7 +32,7 @@ interface Waiting {
   readonly reject: (error: BerthError) => void;
 }
 
-export class LmdbStore implements Store, GuestRecords {
+export class LmdbStore implements Store, GuestRecords, AddressRecords {
   readonly #path: string;
   readonly #db: RootDatabase;
   #waiting: Waiting[] = [];
@@ -58,7 +59,7 @@ export class LmdbStore implements Store, GuestRecords {
         const [kind, name, first] = Array.isArray(key) ? key : [key];
         if (kind === 'run' && (name === 'tcp' || name === 'udp')) runs[name].push(checkRun(first, value));
         else if (kind === 'epoch' && typeof name === 'string' && typeof value === 'number') epochs[name] = value;
-        else if (kind !== 'format' && kind !== 'guest') throw new Error(`unknown record ${JSON.stringify(key)}`);
+        else if (kind !== 'format' && kind !== 'guest' && kind !== 'address') throw new Error(`unknown record ${JSON.stringify(key)}`);
       }
       checkRuns(runs.tcp);
       checkRuns(runs.udp);
@@ -82,6 +83,22 @@ export class LmdbStore implements Store, GuestRecords {
 
   removeGuest(name: string): void {
     this.#inTransaction(() => this.#db.removeSync(['guest', name]));
+  }
+
+  addresses(): Map<number, unknown> {
+    try {
+      return new Map(Array.from(this.#db.getRange({ start: ['address'], end: ['address', Infinity] }), ({ key, value }) => [(key as [string, number])[1], value as unknown]));
+    } catch (cause) {
+      throw damaged(this.#path, cause);
+    }
+  }
+
+  putAddress(address: number, record: object): void {
+    this.#inTransaction(() => this.#db.putSync(['address', address], record));
+  }
+
+  removeAddress(address: number): void {
+    this.#inTransaction(() => this.#db.removeSync(['address', address]));
   }
 
   commit(changes: readonly Change[]): Promise<void> {

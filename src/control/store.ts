@@ -19,6 +19,14 @@ export interface GuestRecords {
   removeGuest(name: string): void;
 }
 
+/** Addresses of pools that are not unused, by their number: who has them, or had. */
+export interface AddressRecords {
+  addresses(): ReadonlyMap<number, unknown>;
+  /** Durable when it returns. */
+  putAddress(address: number, record: object): void;
+  removeAddress(address: number): void;
+}
+
 export interface Store {
   /** What was committed, in the form that the lease book takes as `restored`. */
   load(): BookState;

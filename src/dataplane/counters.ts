@@ -35,6 +35,7 @@ const SPECIALS = 2 * DIRECTION_WORDS;
 const KERNEL_DROPS = SPECIALS;
 const ANSWERS = SPECIALS + 1;
 const UNMADE = SPECIALS + 2;
+const ARP_REPLIES = SPECIALS + 3;
 const LINKS = SPECIALS + 8;
 const LINK_WORDS = 8;
 const IN_FRAMES = 0;
@@ -69,6 +70,8 @@ export interface CounterSnapshot {
   kernelDrops: number;
   /** Resets and port-unreachables sent (policy `reject`). */
   answers: number;
+  /** ARP requests for dedicated addresses answered by proxy. */
+  arpReplies: number;
   /** Copies of ARP replies and answers that were not made: more in one batch than the list of them holds. */
   unmade: number;
   guests: GuestTally[];
@@ -143,6 +146,10 @@ export class Counters {
     this.values[ANSWERS] += 1;
   }
 
+  countArpReply(): void {
+    this.values[ARP_REPLIES] += 1;
+  }
+
   countUnmade(extras: number): void {
     this.values[UNMADE] += extras;
   }
@@ -182,6 +189,7 @@ export class Counters {
       egress: { forwarded: sum(this.tally(DIRECTION_WORDS), steered?.egress), discarded: this.reasons(EGRESS, DISCARDED_CLASS) },
       kernelDrops: this.values[KERNEL_DROPS],
       answers: this.values[ANSWERS],
+      arpReplies: this.values[ARP_REPLIES],
       unmade: this.values[UNMADE],
       guests,
     };

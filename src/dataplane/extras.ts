@@ -1,10 +1,13 @@
 /**
- * Extras: what happens to a frame besides its verdict: copies to guests (ARP replies) and answers (policy `reject`).
+ * Extras: what happens to a frame besides its verdict: copies to guests (ARP replies) and answers (policy `reject`, ARP by
+ * proxy).
  * A bounded list of (frame, action), filled by the verdict stage and emptied by the forward stage of the same turn.
  */
 
-/** The action "answer with a reset or port unreachable"; any other action is the port that gets a copy. */
+/** The action "answer with a reset or port unreachable"; any other action, but for the next, is the port that gets a copy. */
 export const REJECT = 0;
+/** The action "answer the ARP request: its target is here". */
+export const ANSWER_ARP = 0xffff_ffff;
 
 export class Extras {
   /** Policy notInUse: reject. */

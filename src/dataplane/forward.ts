@@ -2,7 +2,7 @@
  * Forward stage: extras first (they need the frames' memory), then every frame to its port, then the count.
  */
 import type { Counters, Direction } from './counters.js';
-import { type Extras, REJECT } from './extras.js';
+import { ANSWER_ARP, type Extras, REJECT } from './extras.js';
 import type { FrameBatch } from './frame-batch.js';
 import type { FrameSink } from '../io/frame-io.js';
 
@@ -18,6 +18,8 @@ function doExtras(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: 
     const action = extras.action[e];
     if (action === REJECT) {
       if (sink.reject(batch.slots, frame, batch.l3[frame])) counters.countAnswer();
+    } else if (action === ANSWER_ARP) {
+      if (sink.answerArp(batch.slots, frame, batch.l3[frame])) counters.countArpReply();
     } else if (sink.copy(batch.slots, frame, action) === 0) {
       counters.countCopy(action);
     }

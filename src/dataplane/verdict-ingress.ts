@@ -2,7 +2,7 @@
  * Verdict stage, ingress (from the NIC): forward to a link, discard, or pass to the host's own stack; design §3.
  *
  * One loop decides TCP and UDP, which is nearly all there is; everything else is one call a frame.
- * Besides its verdict a frame may have extras: a copy for a guest (ARP), an answer (policy `reject`).
+ * Besides its verdict a frame may have extras: a copy for a guest (ARP), an answer (policy `reject`, ARP by proxy).
  * What is malformed comes first, then whether the address is ours, then the rest.
  */
 import * as frameBatch from './frame-batch.js';
@@ -45,7 +45,7 @@ const {
   PASS,
   QUARANTINED,
 } = frameBatch;
-const { REJECT } = extrasCodes;
+const { ANSWER_ARP, REJECT } = extrasCodes;
 const { FORGOTTEN } = recentCodes;
 const {
   ACTIVE,
@@ -58,7 +58,7 @@ const {
   STATE_QUARANTINED,
 } = tableLayout;
 const { MISS } = tableCodes;
-const { ARP_REPLY } = arp;
+const { ARP_OPERATION, ARP_REPLY, ARP_REQUEST } = arp;
 const { ICMP_ECHO_REPLY, ICMP_ECHO_REQUEST, ICMP_HEADER_BYTES } = icmp;
 const { FRAGMENT_OFFSET_MASK, IPV4_MIN_HEADER_BYTES, MORE_FRAGMENTS, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } = ipv4;
 
@@ -188,17 +188,20 @@ function recallFragment(batch: FrameBatch, i: number, memory: Memory): number {
   return memory.fragments.find(batch.source[i] | 0, batch.destination[i] | 0, datagramWord(batch, i), batch.slots.seconds[i] | 0);
 }
 
-/** A reply is the host's and every guest's who shares the address; the host alone answers requests, but for dedicated addresses. */
+/**
+ * A reply is the host's and every guest's who shares the address. Requests the host alone answers, but for a dedicated address in use: no
+ * interface of the host need have it, and Berth says where it is, whatever becomes of the guest's side.
+ */
 function decideArp(batch: FrameBatch, i: number, table: SteeringTable, memory: Memory, extras: Extras): void {
   decide(batch, i, PASS, NO_REASON);
   const address = batch.destination[i] | 0;
-  if (batch.slots.view.getUint16(batch.l3[i] + 6) === ARP_REPLY) {
+  const operation = batch.slots.view.getUint16(batch.l3[i] + ARP_OPERATION);
+  if (operation === ARP_REPLY) {
     const guests = memory.guests[table.address(address) & ADDRESS_INDEX_MASK];
     if (guests === undefined) return;
     for (let g = 0; g < guests.length; g++) extras.add(i, 1 + guests[g]);
-  } else {
-    const whole = wholeValue(table, address);
-    if ((whole & STATE_MASK) === STATE_IN_USE) extras.add(i, 1 + (whole >>> LINK_SHIFT));
+  } else if (operation === ARP_REQUEST && (wholeValue(table, address) & STATE_MASK) === STATE_IN_USE) {
+    extras.add(i, ANSWER_ARP);
   }
 }
 

@@ -39,5 +39,7 @@ export type Report =
   | { type: 'left'; port: number }
   /** A complete IPv4 packet to send from the host (policy `reject`). */
   | { type: 'reject'; packet: Uint8Array }
+  /** A complete frame to send from the NIC: an ARP reply. */
+  | { type: 'send'; frame: Uint8Array }
   /** Frames wait in the `cap` ring to be sent. */
   | { type: 'cap-send' };

@@ -4,7 +4,7 @@
  * Loop         wait (native, sleeps) → for each ready port: receive a batch, engine turn. Commands arrive as messages and
  *              are taken when the event is signalled or the steering table says that a newer one is there.
  * Memory       nothing is allocated for a frame. A refused frame that is answered is copied into a message, at most
- *              `rejectRate` a second.
+ *              `rejectRate` a second, and so is an ARP request that is, at most ARP_RATE.
  * Ends         by the command `stop`; everything it holds is closed then.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -19,7 +19,11 @@ import { FrameSlots, NIC_PORT } from '../io/frame-io.js';
 import { LIVE_BATCH, LivePorts } from '../io/live-ports.js';
 import { FAILED, WOKEN } from '../native/binding.js';
 import { SteeringTable } from '../steering/table.js';
+import { arpReply } from '../wire/arp-frames.js';
 import { mayReject, type Offender, rejection } from '../wire/reject.js';
+
+/** ARP replies a second at most: many times what neighbours that behave ask for, and nothing to a flood. */
+const ARP_RATE = 1000;
 
 /** A sleeping engine looks up at least this often. */
 const SLEEP_MS = 1000;
@@ -31,6 +35,8 @@ class EngineLoop {
   private readonly ports: LivePorts;
   private readonly cap: CapSink | null = null;
   private readonly bucket: TokenBucket;
+  private readonly arpBucket = new TokenBucket(ARP_RATE, ARP_RATE / 10, performance.now());
+  private readonly mac: Uint8Array;
   private readonly parent: MessagePort;
   private readonly maxPorts: number;
   /** Of the attachment that each port has, or had last. */
@@ -40,6 +46,7 @@ class EngineLoop {
 
   constructor(start: WorkerStart, parent: MessagePort) {
     this.parent = parent;
+    this.mac = start.mac;
     this.maxPorts = start.maxPorts;
     this.counters = new Counters(start.counters);
     this.engine = new Engine({
@@ -53,7 +60,10 @@ class EngineLoop {
     // A tenth at once and the rest as time goes by: never more than the rate in any one second.
     const burst = Math.max(1, start.rejectRate / 10);
     this.bucket = new TokenBucket(start.rejectRate - Math.min(burst, start.rejectRate / 10), burst, performance.now());
-    this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, (slots, frame, l3) => this.answer(slots, frame, l3));
+    this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, {
+      reject: (slots, frame, l3) => this.reject(slots, frame, l3),
+      answerArp: (slots, frame, l3) => this.answerArp(slots, frame, l3),
+    });
     this.ports.attachEvent(start.eventFd);
     if (start.nic.backend === 'packet') {
       this.ports.attachRings(start.nic.sockets, start.nic.mtu);
@@ -131,7 +141,7 @@ class EngineLoop {
   }
 
   /** Has the main thread send the refusal, if one is allowed and the rate is not used up. */
-  private answer(slots: FrameSlots, frame: number, l3: number): boolean {
+  private reject(slots: FrameSlots, frame: number, l3: number): boolean {
     const offender: Offender = {
       bytes: slots.bytes,
       frameOffset: slots.offset[frame],
@@ -143,6 +153,15 @@ class EngineLoop {
     const packet = rejection(offender);
     if (packet === null) return false;
     this.report({ type: 'reject', packet });
+    return true;
+  }
+
+  /** Has the main thread say where a dedicated address is, if the rate is not used up. */
+  private answerArp({ bytes, offset }: FrameSlots, frame: number, l3: number): boolean {
+    if (!this.arpBucket.take(performance.now())) return false;
+    const reply = arpReply(bytes, offset[frame], l3, this.mac);
+    if (reply === null) return false;
+    this.report({ type: 'send', frame: reply });
     return true;
   }
 

@@ -57,4 +57,8 @@ export class CapSink implements FrameSink {
   reject(slots: FrameSlots, frame: number, l3: number): boolean {
     return this.links.reject(slots, frame, l3);
   }
+
+  answerArp(slots: FrameSlots, frame: number, l3: number): boolean {
+    return this.links.answerArp(slots, frame, l3);
+  }
 }

@@ -27,7 +27,9 @@ export interface Interface {
 
 /** IFF_UP | IFF_RUNNING, netdevice(7). */
 const RUNNING = 0x41;
-/** Which number of an interface's line. */
+/** Which number of an interface's line in /proc/net/dev. */
+const RX_BYTES = 0;
+const TX_BYTES = 8;
 const TX_DROPPED = 11;
 /** Changes come in groups; the network is read again when one is over. */
 const SETTLE_MS = 100;
@@ -94,11 +96,37 @@ export function isRunning(name: string): boolean {
 
 /** Frames that the interface was to send and dropped, by the names of this network namespace's interfaces; proc(5), /proc/net/dev. */
 export function dropsByInterface(): Map<string, number> {
+  return new Map(deviceLines().map(([name, numbers]) => [name, numbers[TX_DROPPED]]));
+}
+
+/** Bytes since the interface was made. */
+export interface ByteCounters {
+  readonly received: number;
+  readonly sent: number;
+}
+
+/** The byte counters of this network namespace's interfaces by name; proc(5), /proc/net/dev. */
+export function bytesByInterface(): Map<string, ByteCounters> {
+  return new Map(deviceLines().map(([name, numbers]) => [name, { received: numbers[RX_BYTES], sent: numbers[TX_BYTES] }]));
+}
+
+/** Bits a second that a physical interface runs at; null for one without a speed of its own (veth, tap), or without a carrier. */
+export function linkSpeed({ name, kind }: Pick<Interface, 'name' | 'kind'>): number | null {
+  if (kind !== '') return null; // what these report stands for nothing
+  try {
+    const megabits = Number(readFileSync(`/sys/class/net/${name}/speed`, 'utf8'));
+    return megabits > 0 ? megabits * 1e6 : null;
+  } catch {
+    return null; // EINVAL: it does not know
+  }
+}
+
+function deviceLines(): [name: string, numbers: number[]][] {
   const lines = readFileSync('/proc/self/net/dev', 'utf8').split('\n').slice(2);
-  return new Map(lines.filter((line) => line.includes(':')).map((line) => {
+  return lines.filter((line) => line.includes(':')).map((line) => {
     const [name, numbers] = line.split(/:(?=\s)/);
-    return [name.trim(), Number(numbers.trim().split(/\s+/)[TX_DROPPED])];
-  }));
+    return [name.trim(), numbers.trim().split(/\s+/).map(Number)];
+  });
 }
 
 /** The default gateway that is reached through the interface; null where there is none. */

@@ -15,8 +15,8 @@ export const LIVE_BATCH = 256;
 /** Empty looks before sleeping; design §5. */
 const LOOKS = 20;
 
-/** Called for a refused frame that should be answered; true if it was. */
-export type Answer = (slots: FrameSlots, frame: number, l3: number) => boolean;
+/** Answers a frame: one that is refused, or an ARP request; true if it was. */
+export type Answers = Pick<FrameSink, 'reject' | 'answerArp'>;
 
 export class LivePorts implements FrameSink {
   /** Filled by `wait`: ports with frames, WOKEN, or a port + FAILED. */
@@ -24,17 +24,17 @@ export class LivePorts implements FrameSink {
   private readonly slots: FrameSlots;
   private readonly native: NativePorts;
   private readonly views: Uint8Array[] = [];
-  private readonly answer: Answer;
+  private readonly answers: Answers;
   private memory = LINK_MEMORY;
 
   /** `slots` and `verdict` are the engine's arrays, which the addon reads and writes. */
-  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, answer: Answer) {
+  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, answers: Answers) {
     const { offset, length, wireLength, seconds, nanoseconds, capacity } = slots;
     this.slots = slots;
     this.ready = new Int32Array(capacity);
     this.native = new (addon().Ports)(offset, length, wireLength, seconds, nanoseconds, verdict, this.ready, maxPorts);
     this.views[LINK_MEMORY] = new Uint8Array(this.native.memory(LINK_MEMORY));
-    this.answer = answer;
+    this.answers = answers;
   }
 
   /** `fd`: an event that ends `wait`; stays the caller's. */
@@ -99,7 +99,11 @@ export class LivePorts implements FrameSink {
   }
 
   reject(slots: FrameSlots, frame: number, l3: number): boolean {
-    return this.answer(slots, frame, l3);
+    return this.answers.reject(slots, frame, l3);
+  }
+
+  answerArp(slots: FrameSlots, frame: number, l3: number): boolean {
+    return this.answers.answerArp(slots, frame, l3);
   }
 
   /** Closes every descriptor and unmaps the rings; nothing may be called afterwards. */

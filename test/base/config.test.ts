@@ -61,10 +61,12 @@ describe('a configuration that is right', () => {
       addresses: null,
       notInUse: 'drop',
       rejectRate: 100,
-      guests: [{ name: 'a', link: null, lease: null, use: { tcp: null, udp: null }, agent: null, policy: POLICY }],
+      guests: [{ name: 'a', link: null, lease: null, use: { tcp: null, udp: null }, agent: null, policy: POLICY, pool: null }],
       admin: { socket: '/run/berth/admin.sock', group: null },
       store: { path: '/var/lib/berth' },
       pool: { ports: null, reserve: 2048, quarantineMs: 60_000 },
+      networks: [],
+      pools: [],
     });
   });
 
@@ -110,8 +112,8 @@ const INTERFACE = 'an interface name: 1 to 15 bytes without white space or any o
 const ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
 const PORTS = 'ports, as 80 or "80,443,8000-8999"';
 const LINK = 'a link, as { tap: tap-web } or { netns: web, name: eth0 }';
-const ROOT_KEYS = 'nic, backend, fastPath, addresses, notInUse, rejectRate, guests, admin, store, pool';
-const GUEST_KEYS = 'link, lease, use, agent, policy';
+const ROOT_KEYS = 'nic, backend, fastPath, addresses, notInUse, rejectRate, guests, admin, store, pool, networks, pools';
+const GUEST_KEYS = 'link, lease, use, agent, policy, pool';
 const SOCKET = 'an absolute path of at most 107 bytes, as /run/berth/web.sock';
 const GROUP = 'a group of this host, as berth, or its number';
 const QUARANTINE = 'a time, 0s to 365d, as 60s, or a number of seconds';
@@ -140,7 +142,7 @@ describe('a configuration that is wrong: one line', () => {
     ['a text instead of a map', 'eth0', 'ERR_CONFIG_VALUE', 'f.yaml:1: wrong value (got "eth0", expected a map with the keys of a configuration (nic, addresses, guests, ...))'],
     ['guests as a list', 'nic: a\nguests:\n  - web', 'ERR_CONFIG_VALUE', 'f.yaml:2: guests: wrong value (got a list, expected a map of guests by name)'],
     ['guests of nothing', 'guests:\n', 'ERR_CONFIG_VALUE', 'f.yaml:1: guests: wrong value (got nothing, expected a map of guests by name)'],
-    ['a guest of nothing', 'guests:\n  web:\n', 'ERR_CONFIG_VALUE', 'f.yaml:2: guests.web: wrong value (got nothing, expected a map with link, lease, use, agent and policy)'],
+    ['a guest of nothing', 'guests:\n  web:\n', 'ERR_CONFIG_VALUE', 'f.yaml:2: guests.web: wrong value (got nothing, expected a map with link, lease, use, agent, policy and pool)'],
     ['a link as text', 'guests: { web: { link: tap0 } }', 'ERR_CONFIG_VALUE', `f.yaml:1: guests.web.link: wrong value (got "tap0", expected ${LINK})`],
     ['a link that is both', 'guests:\n  web:\n    link: { tap: a, netns: b }', 'ERR_CONFIG_VALUE', 'f.yaml:3: guests.web.link: a link is either a tap or a network namespace (got both, expected one of tap and netns)'],
     ['a link that is neither', 'guests:\n  web:\n    link: {}', 'ERR_CONFIG_VALUE', 'f.yaml:3: guests.web.link: a link is either a tap or a network namespace (got neither, expected one of tap and netns)'],

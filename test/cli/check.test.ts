@@ -128,6 +128,28 @@ guests:
     expect(describeText(`addresses: 192.0.2.10\npool: ${pool}\nguests: {}`)).toContain(text);
   });
 
+  it('says what pools of addresses hold, and how their guests come by one', () => {
+    const lines = describeText(`
+addresses: 192.0.2.10
+networks: { uplink1: { nic: eth0 }, uplink2: { nic: eth1 } }
+pools:
+  public: { network: uplink1, addresses: "203.0.113.16-203.0.113.31", speed: 10Gbit, maxGuests: 64, class: web }
+  more: { network: uplink2, addresses: 198.51.100.7, policy: { least-load: 2, first-fit: 1 } }
+guests:
+  db: { link: { netns: db, name: eth0 }, pool: { name: any, policy: least-load }, use: all }
+  www: { link: { netns: www }, pool: { name: public, class: web, rule: apart } }
+`);
+    expect(lines.slice(2)).toEqual([
+      'guest db on interface eth0 in network namespace db: a dedicated address of the best pool, chosen by least-load',
+      '  in use from the start: all of it',
+      'guest www on interface eth0 in network namespace www: a dedicated address of pool public; class web, kept apart',
+      '  in use from the start: none',
+      'Pool public on uplink1: 16 addresses; 203.0.113.16-203.0.113.31; at most 64 guests; 10 Gbit/s; for class web.',
+      'Pool more on uplink2: 1 address; 198.51.100.7; at most 1 guest; chosen by least-load × 2 + first-fit × 1.',
+      DROPPED,
+    ]);
+  });
+
   it('has a help with an example', () => {
     let help = '';
     checkCommand().configureOutput({ writeOut: (text) => (help += text) }).outputHelp();

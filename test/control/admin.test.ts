@@ -18,6 +18,7 @@ import type { Guests } from '../../src/control/guests.js';
 import type { HostStack } from '../../src/control/host-stack.js';
 import { PortSet } from '../../src/wire/port-set.js';
 import { NO_PORTS, type Ports } from '../../src/control/lease-state.js';
+import type { PoolDesk } from '../../src/control/pools/pool-desk.js';
 import { ControlPlane } from '../../src/control/plane.js';
 import { Publisher } from '../../src/control/publisher.js';
 import { resolveLeases } from '../../src/control/static-leases.js';
@@ -26,6 +27,7 @@ import type { Interface } from '../../src/io/interfaces.js';
 import { ports, tcp } from '../support/lease-book.js';
 
 const SHARED = 0xc000020a;
+const NO_POOLS = { list: () => [], explain: () => null } as unknown as PoolDesk;
 const CONFIG = `
 nic: eth0
 addresses: [192.0.2.10]
@@ -83,7 +85,7 @@ async function open({ agents = true, extra = '' } = {}): Promise<Desk> {
   const links = { stateOf: (name: string) => ({ description: `tap tap-${name}`, attached: name !== 'plain' }) } as unknown as GuestLinks;
   const nic = { name: 'eth0', mac: '02:00:00:00:00:01', mtu: 1500 } as Interface;
   const desk = new AdminDesk({ plan, nic, backend: 'packet', notInUse: config.notInUse, links, publisher, control, guests: {} as Guests, counters: () => ({ kernelDrops: 7, guests: { web: { lost: 1 } } }) });
-  const admin = await AdminServer.start(config, desk, log);
+  const admin = await AdminServer.start(config, desk, NO_POOLS, log);
   onTestFinished(() => admin.close());
   return { path, plane: control?.plane ?? null, told, announced, ask: (asked, query = {}) => askAdmin(path, { path: asked, query }) };
 }
@@ -120,7 +122,8 @@ describe('admin interface', () => {
     expect(document.openapi).toBe('3.1.0');
     const routes = Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
     expect(routes.sort()).toEqual([
-      ...['delete /guests/{name}', 'delete /leases', 'get /counters', 'get /explain', 'get /guests', 'get /health', 'get /leases', 'get /openapi.json', 'get /status', 'post /guests', 'post /leases', 'post /leases/renew'],
+      ...['delete /guests/{name}', 'delete /leases', 'get /counters', 'get /explain', 'get /guests', 'get /health', 'get /leases', 'get /openapi.json'],
+      ...['get /pools', 'get /pools/addresses/{address}', 'get /status', 'post /guests', 'post /leases', 'post /leases/renew'],
     ]);
     for (const methods of Object.values(document.paths)) for (const one of Object.values(methods)) expect(one.summary).toBeTruthy();
   });
@@ -234,7 +237,7 @@ describe('admin interface', () => {
 describe('admin socket', () => {
   it('is for its owner alone, and gone when the daemon stops', async () => {
     const path = join(folder(), 'sub', 'admin.sock');
-    const admin = await AdminServer.start(parseConfig(`nic: eth0\nadmin: { socket: ${path} }\n`, 'x.yaml'), {} as AdminDesk, createLog());
+    const admin = await AdminServer.start(parseConfig(`nic: eth0\nadmin: { socket: ${path} }\n`, 'x.yaml'), {} as AdminDesk, NO_POOLS, createLog());
     expect(statSync(path).mode & 0o777).toBe(0o600);
     await admin.close();
     expect(statSync(path, { throwIfNoEntry: false })).toBeUndefined();
@@ -244,12 +247,12 @@ describe('admin socket', () => {
   it.skipIf(process.getuid?.() !== 0)('may be given to a group, by number or by a name that the host knows', async () => {
     const path = join(folder(), 'admin.sock');
     for (const [group, gid] of [['daemon', Number(execFileSync('getent', ['group', 'daemon'], { encoding: 'utf8' }).split(':')[2])], [1234, 1234]] as const) {
-      const admin = await AdminServer.start(parseConfig(`nic: eth0\nadmin: { socket: ${path}, group: ${group} }\n`, 'x.yaml'), {} as AdminDesk, createLog());
+      const admin = await AdminServer.start(parseConfig(`nic: eth0\nadmin: { socket: ${path}, group: ${group} }\n`, 'x.yaml'), {} as AdminDesk, NO_POOLS, createLog());
       expect([statSync(path).mode & 0o777, statSync(path).gid]).toEqual([0o660, gid]);
       await admin.close();
     }
     const wrong = parseConfig(`nic: eth0\nadmin: { socket: ${path}, group: no-such-group }\n`, 'x.yaml');
-    await expect(AdminServer.start(wrong, {} as AdminDesk, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_GROUP', exitCode: 2, message: expect.stringContaining('x.yaml:2') });
+    await expect(AdminServer.start(wrong, {} as AdminDesk, NO_POOLS, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_GROUP', exitCode: 2, message: expect.stringContaining('x.yaml:2') });
   });
 
   it('is told from the socket of an agent', async () => {
@@ -265,12 +268,12 @@ describe('admin socket', () => {
     const config = parseConfig(`nic: eth0\nadmin: { socket: ${path} }\n`, 'x.yaml');
     spawnSync(process.execPath, ['-e', `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`]);
     expect(statSync(path).isSocket()).toBe(true);
-    const first = await AdminServer.start(config, {} as AdminDesk, createLog());
-    await expect(AdminServer.start(config, {} as AdminDesk, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_SOCKET', message: expect.stringContaining('a program that runs has it') });
+    const first = await AdminServer.start(config, {} as AdminDesk, NO_POOLS, createLog());
+    await expect(AdminServer.start(config, {} as AdminDesk, NO_POOLS, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_SOCKET', message: expect.stringContaining('a program that runs has it') });
     expect(await askAdmin(path, { path: '/openapi.json' })).toMatchObject({ openapi: '3.1.0' });
     await first.close();
     writeFileSync(path, 'precious');
-    await expect(AdminServer.start(config, {} as AdminDesk, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_SOCKET', message: expect.stringContaining('no socket') });
+    await expect(AdminServer.start(config, {} as AdminDesk, NO_POOLS, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_SOCKET', message: expect.stringContaining('no socket') });
     expect(statSync(path).size).toBe(8);
   });
 });

@@ -20,9 +20,9 @@ const batches: fc.Arbitrary<Batch[]> = fc.array(
   { minLength: 1, maxLength: 8 },
 );
 
-function decisionOf({ verdict, guest, reason, copies, rejected }: Outcome): Decision {
+function decisionOf({ verdict, guest, reason, copies, rejected, proxied }: Outcome): Decision {
   const code = verdict === 'pass' ? PASS : verdict === 'discard' ? DISCARD : guest === undefined ? 0 : 1 + guest;
-  return { verdict: code, reason, copies, rejected };
+  return { verdict: code, reason, copies, rejected, proxied };
 }
 
 function referenceOf(station: string | undefined, rejecting: boolean): Reference {

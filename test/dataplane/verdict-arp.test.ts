@@ -1,9 +1,9 @@
 /**
- * ARP, both directions: replies are copied to the guests of the address, the host answers requests; a guest may ask and
- * answer for what is leased to it and may not move a shared address; design §3.
+ * ARP, both directions: replies are copied to the guests of the address; the host answers requests, Berth by proxy those for a dedicated
+ * address in use; a guest may ask and answer for what is leased to it and may not move a shared address; design §3.
  */
 import { describe } from 'vitest';
-import { DISCARD, PASS, TO_NIC } from '../support/dataplane-harness.js';
+import { DISCARD, ip, PASS, TO_NIC } from '../support/dataplane-harness.js';
 import { BARE, NOT_US, REMOTE, SECOND, SHARED, verdictTable, WHOLE, WHOLE_LEASED, WHOLE_QUARANTINED } from '../support/dataplane-rows.js';
 import { type ArpOptions, eth } from '../../src/wire/frame-builder.js';
 
@@ -15,6 +15,11 @@ describe('ARP from outside', () => {
   const request = (targetIp: string) => eth().arp('request', { senderIp: REMOTE, targetIp }).build();
   const patched = (at: number, ...bytes: number[]) => {
     const frame = reply(SHARED);
+    frame.set(bytes, at);
+    return frame;
+  };
+  const patchedRequest = (at: number, ...bytes: number[]) => {
+    const frame = request(WHOLE);
     frame.set(bytes, at);
     return frame;
   };
@@ -30,12 +35,21 @@ describe('ARP from outside', () => {
       { name: 'passes a request for a shared address: the host answers', frame: request(SHARED), verdict: PASS },
       { name: 'passes a request for elsewhere', frame: request(NOT_US), verdict: PASS, reason: 'not-ours' },
       { name: 'passes an announcement of elsewhere', frame: eth().arp('request', { senderIp: NOT_US, targetIp: NOT_US }).build(), verdict: PASS, reason: 'not-ours' },
-      { name: 'copies a request for a dedicated address in use to its guest', frame: request(WHOLE), verdict: PASS, copies: [2] },
-      { name: 'copies no request for a dedicated address not in use', frame: request(WHOLE_LEASED), verdict: PASS },
-      { name: 'copies no request for a quarantined address', frame: request(WHOLE_QUARANTINED), verdict: PASS },
+      { name: 'answers a request for a dedicated address in use by proxy; its guest need not', frame: request(WHOLE), verdict: PASS, proxied: true },
+      { name: 'answers it when it is asked of our MAC alone, and tagged', frame: eth({ dst: NIC }).vlan(7).arp('request', { senderIp: REMOTE, targetIp: WHOLE }).build(), verdict: PASS, proxied: true },
+      { name: 'answers a probe: the address is in use (RFC 5227)', frame: eth().arp('request', { senderIp: '0.0.0.0', targetIp: WHOLE }).build(), verdict: PASS, proxied: true },
+      { name: 'answers nothing asked of another station', frame: eth({ dst: GUEST }).arp('request', { senderIp: REMOTE, targetIp: WHOLE }).build(), verdict: PASS, reason: 'other-station' },
+      { name: 'answers no request for a dedicated address not in use', frame: request(WHOLE_LEASED), verdict: PASS },
+      { name: 'answers no request for a quarantined address', frame: request(WHOLE_QUARANTINED), verdict: PASS },
+      { name: 'begins to answer with the use and stops with the release', steps: [
+        { frame: request(WHOLE_LEASED), verdict: PASS },
+        { before: ({ writer }) => writer.useWhole(ip(WHOLE_LEASED)), frame: request(WHOLE_LEASED), verdict: PASS, proxied: true },
+        { before: ({ writer }) => writer.quarantine(ip(WHOLE_LEASED), 0, 0), frame: request(WHOLE_LEASED), verdict: PASS },
+      ] },
       { name: 'passes ARP for another hardware as not IPv4', frame: patched(14, 0, 6), verdict: PASS, reason: 'not-ipv4' },
       { name: 'passes ARP for another protocol as not IPv4', frame: patched(16, 0x86, 0xdd), verdict: PASS, reason: 'not-ipv4' },
       { name: 'passes ARP with other address lengths as not IPv4', frame: patched(18, 6, 16), verdict: PASS, reason: 'not-ipv4' },
+      { name: 'answers no other operation (RARP request)', frame: patchedRequest(20, 0, 3), verdict: PASS },
       { name: 'copies no other operation (RARP reply)', frame: patched(20, 0, 4), verdict: PASS },
       { name: 'copies no operation 0x0102', frame: patched(20, 1, 2), verdict: PASS },
       { name: 'passes 27 bytes of ARP as malformed', frame: reply(SHARED).subarray(0, 41), verdict: PASS, reason: 'malformed' },

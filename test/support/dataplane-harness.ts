@@ -49,6 +49,8 @@ export interface Decision {
   copies: number[];
   /** The sink was asked to answer with a reset or port unreachable. */
   rejected: boolean;
+  /** The sink was asked to answer an ARP request by proxy. */
+  proxied: boolean;
 }
 
 export const ip = (text: string): number => {
@@ -77,6 +79,7 @@ export class RecordingSink implements FrameSink {
   verdicts: number[] = [];
   copies: { frame: number; port: number }[] = [];
   rejects: { frame: number; l3: number }[] = [];
+  arpAnswers: number[] = [];
   answers = true;
   /** Port → lost code (see FrameSink.forward) for frames to it. */
   readonly lose = new Map<number, number>();
@@ -101,6 +104,11 @@ export class RecordingSink implements FrameSink {
 
   reject(_slots: FrameSlots, frame: number, l3: number): boolean {
     this.rejects.push({ frame, l3 });
+    return this.answers;
+  }
+
+  answerArp(_slots: FrameSlots, frame: number): boolean {
+    this.arpAnswers.push(frame);
     return this.answers;
   }
 }
@@ -191,6 +199,7 @@ export class Plane {
     });
     this.sink.copies = [];
     this.sink.rejects = [];
+    this.sink.arpAnswers = [];
   }
 
   private decisions(direction: 'ingress' | 'egress', guest: number): Decision[] {
@@ -202,6 +211,7 @@ export class Plane {
         reason: REASONS[engine.batch.reason[i]],
         copies: sink.copies.filter(({ frame }) => frame === i).map(({ port }) => port - 1),
         rejected: sink.rejects.some(({ frame }) => frame === i),
+        proxied: sink.arpAnswers.includes(i),
       });
     }
     found.forEach((decision, i) => {
@@ -212,7 +222,7 @@ export class Plane {
   }
 
   /** What the counters should gain, worked out from the meaning of each. Lost frames: see counters.test.ts. */
-  private add(direction: 'ingress' | 'egress', guest: number, { verdict, reason, copies, rejected }: Decision, bytes: number): void {
+  private add(direction: 'ingress' | 'egress', guest: number, { verdict, reason, copies, rejected, proxied }: Decision, bytes: number): void {
     if (this.sink.lose.size > 0) {
       this.expected = this.counters.read();
       return;
@@ -224,6 +234,7 @@ export class Plane {
     };
     if (this.sink.copyStatus === 0) for (const to of copies) guests[to].copies += 1;
     if (rejected && this.sink.answers) this.expected.answers += 1;
+    if (proxied && this.sink.answers) this.expected.arpReplies += 1;
     if (verdict >= 0) {
       into(direction === 'ingress' ? ingress.forwarded : egress.forwarded);
       into(direction === 'ingress' ? guests[verdict - 1].ingress : guests[guest].egress);

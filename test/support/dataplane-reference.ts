@@ -109,6 +109,7 @@ export interface Outcome {
   reason: Reason;
   copies: number[];
   rejected: boolean;
+  proxied: boolean;
 }
 
 interface Remembered<T> {
@@ -202,8 +203,7 @@ export class Reference {
   private arpIn({ operation, target }: Body & { is: 'arp' }): Outcome {
     if (!this.ours.has(target)) return pass('not-ours');
     if (operation === 2) return { ...pass(''), copies: this.guestsOf(target) };
-    const whole = this.held.get(`${target} whole`);
-    return { ...pass(''), copies: whole?.state === 'in use' ? [whole.guest] : [] };
+    return { ...pass(''), proxied: operation === 1 && this.held.get(`${target} whole`)?.state === 'in use' };
   }
 
   private arpOut(frame: Frame, body: Body & { is: 'arp' }, guest: number): Outcome {
@@ -278,14 +278,14 @@ function byState(held: Held | undefined, free: Reason, unused: (reason: Reason) 
 }
 
 function pass(reason: Reason): Outcome {
-  return { verdict: 'pass', reason, copies: [], rejected: false };
+  return { verdict: 'pass', reason, copies: [], rejected: false, proxied: false };
 }
 
 function refuse(reason: Reason): Outcome {
-  return { verdict: 'discard', reason, copies: [], rejected: false };
+  return { verdict: 'discard', reason, copies: [], rejected: false, proxied: false };
 }
 
 /** Without a guest: to the NIC. */
 function forward(guest?: number): Outcome {
-  return { verdict: 'forward', ...(guest === undefined ? {} : { guest }), reason: '', copies: [], rejected: false };
+  return { verdict: 'forward', ...(guest === undefined ? {} : { guest }), reason: '', copies: [], rejected: false, proxied: false };
 }

@@ -59,6 +59,7 @@ export interface GuestSetting {
     implicit?: boolean;
     leaseTime?: string;
   };
+  pool?: { name?: string; policy?: string | Record<string, number>; class?: string; rule?: 'together' | 'apart' };
 }
 
 /** A configuration file as an object; `nic: eth0` is added. */
@@ -72,6 +73,8 @@ export interface Setting {
   admin?: { socket: string };
   store?: { path: string };
   pool?: { ports?: string; reserve?: number; quarantine?: string };
+  networks?: Record<string, { nic: string }>;
+  pools?: Record<string, { network?: string; addresses: string; speed?: string; maxGuests?: number; class?: string; policy?: string }>;
   guests: Record<string, GuestSetting>;
 }
 

@@ -3,6 +3,7 @@
  *
  * Settings     as KEY=VALUE,KEY=VALUE, where a part without a key goes on with the value before it: `tcp=80,443,udp=53`.
  *              What they may be is the daemon's to say.
+ * --policy     both of what the guest may have (KEY=VALUE) and of how its address is chosen (a name, or NAME=WEIGHT).
  */
 import { Command } from 'commander';
 import { type AdminOptions, print, withAdminOptions } from '../admin-options.js';
@@ -17,9 +18,16 @@ interface AddOptions extends AdminOptions {
   lease?: Settings;
   use?: Settings | 'all';
   agent?: Settings;
-  policy?: Settings;
+  policy?: Policies;
+  pool?: Settings;
   allow?: Settings;
   deny?: Settings;
+}
+
+/** What --policy says: of the lease, of the choice of an address. */
+interface Policies {
+  limits?: Settings;
+  choice?: string | Settings;
 }
 
 const ADD_HELP = `
@@ -27,6 +35,7 @@ Examples:
   $ berth guest add web --link netns=web,name=eth0 --agent /run/berth/web.sock
   $ berth guest add vm --link tap=tap-vm --lease tcp=2222,8000-8999,udp=53 --use all
   $ berth guest add db --config db.yaml --policy maxPorts=2048
+  $ berth guest add www --link netns=www --pool any --policy least-load
 
   with db.yaml:
     link: { netns: db }
@@ -48,12 +57,13 @@ function add(): Command {
     .summary('add a guest')
     .description('Adds a guest. Its settings are those of a guest in the configuration, from a file, from options, or from both: an option stands in place of the same key in the file.')
     .argument('<name>', 'the guest\'s name')
-    .option('-c, --config <file>', 'its settings as YAML: link, lease, use, agent, policy')
+    .option('-c, --config <file>', 'its settings as YAML: link, lease, use, agent, policy, pool')
     .option('--link <setting>', 'tap=NAME, or netns=NAME,name=eth0', settings)
     .option('--lease <setting>', 'tcp=PORTS,udp=PORTS,address=ADDRESS', settings)
     .option('--use <setting>', 'all, or tcp=PORTS,udp=PORTS', (text) => (text === 'all' ? 'all' : settings(text)))
     .option('--agent <path>', 'the socket of its agent; or socket=PATH,connect=true', (text) => (text.includes('=') ? settings(text) : { socket: text }))
-    .option('--policy <setting>', 'block=1024,maxPorts=4096,threshold=strict,implicit=true,leaseTime=1h', settings)
+    .option('--pool <setting>', 'a dedicated address of this pool, or of any; or name=any,class=web,rule=apart', (text) => (text.includes('=') ? settings(text) : { name: text }))
+    .option('--policy <setting>', 'block=1024,maxPorts=4096,threshold=strict,implicit=true,leaseTime=1h; with --pool also how the address is chosen: least-load, or least-load=2,lowest-occupancy=1', policies)
     .option('--allow <setting>', 'what it may ask for by name: tcp=PORTS,udp=PORTS', settings)
     .option('--deny <setting>', 'what it never gets: tcp=PORTS,udp=PORTS', settings)
     .addHelpText('after', ADD_HELP)
@@ -88,10 +98,20 @@ function list(): Command {
     });
 }
 
-async function settingOf({ config, policy, allow, deny, ...rest }: Omit<AddOptions, 'admin' | 'json'>): Promise<object> {
+async function settingOf({ config, policy, allow, deny, pool, ...rest }: Omit<AddOptions, 'admin' | 'json'>): Promise<object> {
   const file = config === undefined ? {} : (await import('../../base/config.js')).loadGuestFile(config);
-  const limits = { ...policy, ...(allow === undefined ? {} : { allow }), ...(deny === undefined ? {} : { deny }) };
-  return { ...file, ...rest, ...(Object.keys(limits).length === 0 ? {} : { policy: limits }) };
+  const limits = { ...policy?.limits, ...(allow === undefined ? {} : { allow }), ...(deny === undefined ? {} : { deny }) };
+  const wish = { ...pool, ...(policy?.choice === undefined ? {} : { policy: policy.choice }) };
+  return { ...file, ...rest, ...(Object.keys(limits).length === 0 ? {} : { policy: limits }), ...(Object.keys(wish).length === 0 ? {} : { pool: wish }) };
+}
+
+/** Given again it adds to what was given before. */
+function policies(text: string, before: Policies = {}): Policies {
+  if (!text.includes('=')) return { ...before, choice: text };
+  const given = settings(text);
+  // What a guest may have is said in keys of one word, the ways of choosing in names of several.
+  if (!Object.keys(given).some((key) => key.includes('-'))) return { ...before, limits: { ...before.limits, ...given } };
+  return { ...before, choice: Object.fromEntries(Object.entries(given).map(([key, weight]) => [key, /^\d+(\.\d+)?$/.test(String(weight)) ? Number(weight) : weight])) };
 }
 
 /** `tcp=80,443,udp=53` → { tcp: "80,443", udp: "53" }; numbers and truth values where the configuration has them. */
