@@ -10,7 +10,8 @@ import type { GuestPlan } from './lease-plan.js';
 import { ConfigError } from '../base/errors.js';
 import { type Proto, STATE_IN_USE, STATE_MASK } from '../steering/table-layout.js';
 import { SteeringTable } from '../steering/table.js';
-import { type TableFollower, TableWriter } from '../steering/table-writer.js';
+import type { TableFollower } from '../steering/table-follower.js';
+import { TableWriter } from '../steering/table-writer.js';
 import { PROTOCOL_UDP } from '../wire/ipv4.js';
 
 /** Link indices of the guests that lease something on an address, by the table's address index. */

@@ -77,12 +77,7 @@ export function nicProgram(maps: FrameMaps, mac: Uint8Array): Uint8Array {
   program.jumpIfAny(0, 1, 'our station');
   checkMac(program, 0, mac, 'next');
   program.place('our station');
-  loadHalf(program, 0, TYPE);
-  program.jumpUnlessEqual(0, ETHERTYPE_IPV4, 'next');
-  readIpv4(program, 'next');
-  program.jumpIfEqual(ENDPOINT, NO_PORTS, 'next');
-  lookUpAddress(program, maps, DESTINATION.address, 'next');
-  lookUpEntry(program, maps, DESTINATION.port);
+  lookUp(program, maps, DESTINATION, 'next');
   program.jumpIfLess(SCRATCH, STEERED, 'next');
   noteActivity(program, maps);
   lookUpLink(program, maps, 'next');
@@ -148,17 +143,22 @@ export function linkFilterProgram(maps: FrameMaps, side: GuestSide): Uint8Array 
 function checkFromGuest(program: BpfAssembler, maps: FrameMaps, { link, mac, mtu, buffer }: GuestSide): void {
   begin(program, 'engine');
   checkMac(program, SOURCE_MAC, mac, 'engine');
-  loadHalf(program, 0, TYPE);
-  program.jumpUnlessEqual(0, ETHERTYPE_IPV4, 'engine');
-  readIpv4(program, 'engine');
-  program.jumpIfEqual(ENDPOINT, NO_PORTS, 'engine');
-  lookUpAddress(program, maps, SOURCE.address, 'engine');
-  lookUpEntry(program, maps, SOURCE.port);
+  lookUp(program, maps, SOURCE, 'engine');
   program.copy(1, SCRATCH);
   program.and(1, WATCHED - 1);
   program.jumpUnlessEqual(1, STEERED + link, 'engine');
   checkHonesty(program, buffer);
   checkLength(program, mtu);
+}
+
+/** SCRATCH is the entry of a plain frame's endpoint; goes to `other` for any other frame. */
+function lookUp(program: BpfAssembler, maps: FrameMaps, { address, port }: typeof SOURCE, other: string): void {
+  loadHalf(program, 0, TYPE);
+  program.jumpUnlessEqual(0, ETHERTYPE_IPV4, other);
+  readIpv4(program, other);
+  program.jumpIfEqual(ENDPOINT, NO_PORTS, other);
+  lookUpAddress(program, maps, address, other);
+  lookUpEntry(program, maps, port);
 }
 
 /** A redirected frame meets no other check of its length: neither it nor the segments that it is to be cut into may be longer than the MTU. */

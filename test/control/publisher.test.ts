@@ -7,7 +7,7 @@ import { LivePlan } from '../../src/control/live-plan.js';
 import { Publisher } from '../../src/control/publisher.js';
 import { resolveLeases } from '../../src/control/static-leases.js';
 import { ADDRESS_INDEX_MASK, LINK_SHIFT, STATE_IN_USE, STATE_MASK, STATE_QUARANTINED } from '../../src/steering/table-layout.js';
-import type { TableFollower } from '../../src/steering/table-writer.js';
+import type { TableFollower } from '../../src/steering/table-follower.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { ip } from '../support/dataplane-harness.js';
 

@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ACTIVE, ADDRESS_INDEX_MASK, HEADER_WORDS, IMPLICIT, keyOf, LINK_SHIFT, MAY_IMPLY, type Proto, STATE_FREE, STATE_IN_USE, STATE_LEASED, STATE_MASK, STATE_QUARANTINED, wildcardKey } from '../../src/steering/table-layout.js';
-import { type TableFollower, TableWriter } from '../../src/steering/table-writer.js';
+import type { TableFollower } from '../../src/steering/table-follower.js';
+import { TableWriter } from '../../src/steering/table-writer.js';
 import { MISS, SteeringTable } from '../../src/steering/table.js';
 import { A, B, imply, value } from '../support/table-entries.js';
 

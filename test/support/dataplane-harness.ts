@@ -12,7 +12,8 @@ import { DISCARD, PASS, type Reason, REASONS } from '../../src/dataplane/frame-b
 import { ANY_STATION, type Station, stationOf } from '../../src/dataplane/parse.js';
 import { FrameSlots, type FrameSink } from '../../src/io/frame-io.js';
 import { type Proto, PROTO_TCP, PROTO_UDP, STATE_MASK } from '../../src/steering/table-layout.js';
-import { type TableFollower, TableWriter } from '../../src/steering/table-writer.js';
+import type { TableFollower } from '../../src/steering/table-follower.js';
+import { TableWriter } from '../../src/steering/table-writer.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { parseIpv4, parseMac } from '../../src/wire/address.js';
 
