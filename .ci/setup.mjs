@@ -27,7 +27,7 @@ const TARGET = `${process.platform}-${process.arch}-${process.versions.modules}`
 /** Debian package → what shows that it is there when dpkg does not know it: a command, or a header below an include folder. */
 const BUILD_PACKAGES = { python3: 'python3', make: 'make', 'g++': 'g++', 'libpcap-dev': 'pcap.h' };
 const LIVE_PACKAGES = { iproute2: 'ip', nftables: 'nft', ethtool: 'ethtool' };
-const TEST_PACKAGES = { tcpdump: 'tcpdump', tshark: 'tshark', 'xz-utils': 'xz', curl: 'curl', 'iputils-ping': 'ping' };
+const TEST_PACKAGES = { tcpdump: 'tcpdump', tshark: 'tshark', 'xz-utils': 'xz', curl: 'curl', 'iputils-ping': 'ping', udhcpc: 'udhcpc', 'isc-dhcp-client': 'dhclient' };
 /** For bench:guard, and what bench:peers compares with: without one of these a part is left out, and says so. */
 const GUARD_PACKAGES = { strace: 'strace' };
 const PEER_PACKAGES = { passt: 'pasta', slirp4netns: 'slirp4netns' };

@@ -9,6 +9,7 @@
 import { place, requireForRun, type Config } from './base/config.js';
 import { BerthError, ConfigError, messageOf } from './base/errors.js';
 import type { Log } from './base/log.js';
+import { type DhcpCounters, DhcpServer } from './control/dhcp-server.js';
 import { GuestLinks } from './control/guest-links.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
 import { HostStack, removeGuestInterface } from './control/host-stack.js';
@@ -48,6 +49,7 @@ export class Daemon {
   /** How to undo what has been started so far, in order of starting. */
   private readonly undo: (() => void | Promise<void>)[] = [];
   private stopped: Promise<void> | null = null;
+  private dhcp: DhcpServer | null = null;
   private sendTable: OnTable = () => undefined;
   /** Ports whose guests the engine is to forget. */
   private readonly leaving = new Map<number, () => void>();
@@ -83,8 +85,9 @@ export class Daemon {
   }
 
   /** `guests` in the order of the plan's. */
-  readCounters(): CounterSnapshot {
-    return this.counters.read(this.plan.guests.map(({ index }) => index));
+  readCounters(): CounterSnapshot & { dhcp?: DhcpCounters } {
+    const counters = this.counters.read(this.plan.guests.map(({ index }) => index));
+    return this.dhcp === null ? counters : { ...counters, dhcp: this.dhcp.counters };
   }
 
   /** Undoes everything in reverse; may be called more than once. */
@@ -118,6 +121,14 @@ export class Daemon {
     );
     publisher.restoreImplicit(host.implicitUses);
     const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
+    this.dhcp = new DhcpServer({
+      plan,
+      facts: () => network.facts,
+      send: (port, frame) => {
+        engine.send({ type: 'send', port, frame });
+      },
+      log,
+    });
     this.sendTable = (buffer, generation, guests) => {
       engine.send({ type: 'table', buffer, generation, guests });
     };
@@ -127,8 +138,8 @@ export class Daemon {
     const links = new GuestLinks(
       dress,
       {
-        attach: (port, fd, isSocket, serial) => {
-          engine.send({ type: 'attach', port, fd, isSocket, serial });
+        attach: (port, fd, isSocket, serial, dhcp) => {
+          engine.send({ type: 'attach', port, fd, isSocket, serial, dhcp });
         },
         detach: (port) => {
           engine.send({ type: 'detach', port });
@@ -236,6 +247,9 @@ export class Daemon {
           this.leaving.delete(port);
         },
         reject: sendRefusal,
+        punt: (port, frame) => {
+          this.dhcp?.receive(port, frame);
+        },
         capSend: () => cap?.flush(),
         died: (error) => {
           this.onFailure(error);

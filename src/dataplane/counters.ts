@@ -10,6 +10,7 @@
  * Type         64-bit floats: exact to 2^53, aligned, so a reader never sees half of one.
  */
 import {
+  DHCP,
   DISCARD,
   type FrameBatch,
   LINK_DOWN,
@@ -35,6 +36,7 @@ const SPECIALS = 2 * DIRECTION_WORDS;
 const KERNEL_DROPS = SPECIALS;
 const ANSWERS = SPECIALS + 1;
 const UNMADE = SPECIALS + 2;
+const PUNTS = SPECIALS + 3;
 const LINKS = SPECIALS + 8;
 const LINK_WORDS = 8;
 const IN_FRAMES = 0;
@@ -71,6 +73,8 @@ export interface CounterSnapshot {
   answers: number;
   /** Copies of ARP replies and answers that were not made: more in one batch than the list of them holds. */
   unmade: number;
+  /** Frames of guests that were handed to the control plane. The rest of those for it (`dhcp`) were too many at once. */
+  punts: number;
   guests: GuestTally[];
 }
 
@@ -128,7 +132,7 @@ export class Counters {
         }
         decided = DISCARD;
       }
-      if (direction === EGRESS) values[sender + OUT_REFUSED] += 1;
+      if (direction === EGRESS && why !== DHCP) values[sender + OUT_REFUSED] += 1;
       const at = base + (decided === PASS ? PASSED_CLASS : DISCARDED_CLASS) * CLASS_WORDS + why * 2;
       values[at] += 1;
       values[at + 1] += bytes;
@@ -141,6 +145,10 @@ export class Counters {
 
   countAnswer(): void {
     this.values[ANSWERS] += 1;
+  }
+
+  countPunt(): void {
+    this.values[PUNTS] += 1;
   }
 
   countUnmade(extras: number): void {
@@ -182,6 +190,7 @@ export class Counters {
       kernelDrops: this.values[KERNEL_DROPS],
       answers: this.values[ANSWERS],
       unmade: this.values[UNMADE],
+      punts: this.values[PUNTS],
       guests,
     };
   }

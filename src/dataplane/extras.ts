@@ -1,10 +1,13 @@
 /**
- * Extras: what happens to a frame besides its verdict: copies to guests (ARP replies) and answers (policy `reject`).
+ * Extras: what happens to a frame besides its verdict: copies to guests (ARP replies), answers (policy `reject`), and frames
+ * that are handed to the control plane.
  * A bounded list of (frame, action), filled by the verdict stage and emptied by the forward stage of the same turn.
  */
 
-/** The action "answer with a reset or port unreachable"; any other action is the port that gets a copy. */
+/** The action "answer with a reset or port unreachable". */
 export const REJECT = 0;
+/** The action "hand a copy to the control plane"; any other action is the port that gets a copy. */
+export const PUNT = 0xffffffff;
 
 export class Extras {
   /** Policy notInUse: reject. */

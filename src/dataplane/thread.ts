@@ -15,6 +15,7 @@ export interface EngineReports {
   failed(port: number, serial: number): void;
   left(port: number): void;
   reject(packet: Uint8Array): void;
+  punt(port: number, frame: Uint8Array): void;
   capSend(): void;
   /** The worker ended although nobody stopped it. */
   died(error: Error): void;
@@ -49,6 +50,7 @@ export class EngineThread {
       else if (report.type === 'failed') reports.failed(report.port, report.serial);
       else if (report.type === 'left') reports.left(report.port);
       else if (report.type === 'reject') reports.reject(report.packet);
+      else if (report.type === 'punt') reports.punt(report.port, report.frame);
       else if (report.type === 'cap-send') reports.capSend();
     });
     worker.on('error', (error) => {

@@ -4,7 +4,7 @@
  * Loop         wait (native, sleeps) → for each ready port: receive a batch, engine turn. Commands arrive as messages and
  *              are taken when the event is signalled or the steering table says that a newer one is there.
  * Memory       nothing is allocated for a frame. A refused frame that is answered is copied into a message, at most
- *              `rejectRate` a second.
+ *              `rejectRate` a second; so is one that is for the control plane, at most PUNT_RATE a second of one link.
  * Ends         by the command `stop`; everything it holds is closed then.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -23,6 +23,11 @@ import { mayReject, type Offender, rejection } from '../wire/reject.js';
 
 /** A sleeping engine looks up at least this often. */
 const SLEEP_MS = 1000;
+/** Frames of one guest that the control plane takes: a second in the long run, and at once. A DHCP client sends four to begin with, then one a minute. */
+const PUNT_RATE = 5;
+const PUNT_BURST = 20;
+/** Longer ones are no DHCP: a client may ask for more of an answer, not send more. */
+const MAX_PUNT_BYTES = 1514;
 
 class EngineLoop {
   private readonly slots = new FrameSlots(LIVE_BATCH);
@@ -35,6 +40,8 @@ class EngineLoop {
   private readonly maxPorts: number;
   /** Of the attachment that each port has, or had last. */
   private readonly serials: number[] = [];
+  /** By link. */
+  private readonly puntBuckets = new Map<number, TokenBucket>();
   private running = true;
   private keepTaps = false;
 
@@ -53,7 +60,10 @@ class EngineLoop {
     // A tenth at once and the rest as time goes by: never more than the rate in any one second.
     const burst = Math.max(1, start.rejectRate / 10);
     this.bucket = new TokenBucket(start.rejectRate - Math.min(burst, start.rejectRate / 10), burst, performance.now());
-    this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, (slots, frame, l3) => this.answer(slots, frame, l3));
+    this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, {
+      answer: (slots, frame, l3) => this.answer(slots, frame, l3),
+      punt: (slots, frame, link) => this.punt(slots, frame, link),
+    });
     this.ports.attachEvent(start.eventFd);
     if (start.nic.backend === 'packet') {
       this.ports.attachRings(start.nic.sockets);
@@ -107,6 +117,7 @@ class EngineLoop {
       case 'attach':
         this.ports.detach(command.port, true);
         this.serials[command.port] = command.serial;
+        if (command.dhcp) this.engine.memory.dhcpLinks.add(command.port - 1);
         if (!this.ports.attachLink(command.port, command.fd, command.isSocket)) this.fail(command.port);
         break;
       case 'detach':
@@ -115,6 +126,7 @@ class EngineLoop {
       case 'leave':
         this.ports.detach(command.port, false);
         this.engine.memory.forgetLink(command.port - 1);
+        this.puntBuckets.delete(command.port - 1);
         this.counters.reset(command.port - 1);
         this.report({ type: 'left', port: command.port });
         break;
@@ -122,6 +134,9 @@ class EngineLoop {
         this.engine.table = new SteeringTable(command.buffer);
         this.engine.memory.guests = command.guests;
         this.report({ type: 'adopted', generation: command.generation });
+        break;
+      case 'send':
+        this.ports.send(command.port, command.frame);
         break;
       case 'stop':
         this.keepTaps = command.keepTaps;
@@ -143,6 +158,15 @@ class EngineLoop {
     const packet = rejection(offender);
     if (packet === null) return false;
     this.report({ type: 'reject', packet });
+    return true;
+  }
+
+  private punt(slots: FrameSlots, frame: number, link: number): boolean {
+    const now = performance.now();
+    let bucket = this.puntBuckets.get(link);
+    if (bucket === undefined) this.puntBuckets.set(link, (bucket = new TokenBucket(PUNT_RATE, PUNT_BURST, now)));
+    if (slots.length[frame] > MAX_PUNT_BYTES || !bucket.take(now)) return false;
+    this.report({ type: 'punt', port: 1 + link, frame: slots.bytes.slice(slots.offset[frame], slots.offset[frame] + slots.length[frame]) });
     return true;
   }
 

@@ -57,4 +57,8 @@ export class CapSink implements FrameSink {
   reject(slots: FrameSlots, frame: number, l3: number): boolean {
     return this.links.reject(slots, frame, l3);
   }
+
+  punt(slots: FrameSlots, frame: number, link: number): boolean {
+    return this.links.punt(slots, frame, link);
+  }
 }

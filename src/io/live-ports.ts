@@ -6,7 +6,7 @@
  * Thread       all calls from the thread that made it.
  */
 import { addon, check, LINK_MEMORY, type NativePorts, OTHER_MEMORY, RING_MEMORY } from '../native/binding.js';
-import type { FrameSink, FrameSlots } from './frame-io.js';
+import { type FrameSink, type FrameSlots, VNET_HEADER_BYTES } from './frame-io.js';
 import { LARGE_RING, RING_BLOCK_BYTES, type RingSockets, SMALL_RING } from './packet-io.js';
 
 /** Frames a turn: enough that the crossings cost nothing a frame, few enough that their headers stay in the cache. */
@@ -15,8 +15,13 @@ export const LIVE_BATCH = 256;
 /** Empty looks before sleeping; design §5. */
 const LOOKS = 20;
 
-/** Called for a refused frame that should be answered; true if it was. */
-export type Answer = (slots: FrameSlots, frame: number, l3: number) => boolean;
+/** What is done with frames by others than the ports. The frames are borrowed for the call. */
+export interface FrameTakers {
+  /** A refused frame that should be answered; true if it was. */
+  answer(slots: FrameSlots, frame: number, l3: number): boolean;
+  /** A frame from the guest on `link` for the control plane; true if it was handed over. */
+  punt(slots: FrameSlots, frame: number, link: number): boolean;
+}
 
 export class LivePorts implements FrameSink {
   /** Filled by `wait`: ports with frames, WOKEN, or a port + FAILED. */
@@ -24,17 +29,17 @@ export class LivePorts implements FrameSink {
   private readonly slots: FrameSlots;
   private readonly native: NativePorts;
   private readonly views: Uint8Array[] = [];
-  private readonly answer: Answer;
+  private readonly takers: FrameTakers;
   private memory = LINK_MEMORY;
 
   /** `slots` and `verdict` are the engine's arrays, which the addon reads and writes. */
-  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, answer: Answer) {
+  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, takers: FrameTakers) {
     const { offset, length, wireLength, seconds, nanoseconds, capacity } = slots;
     this.slots = slots;
     this.ready = new Int32Array(capacity);
     this.native = new (addon().Ports)(offset, length, wireLength, seconds, nanoseconds, verdict, this.ready, maxPorts);
     this.views[LINK_MEMORY] = new Uint8Array(this.native.memory(LINK_MEMORY));
-    this.answer = answer;
+    this.takers = takers;
   }
 
   /** `fd`: an event that ends `wait`; stays the caller's. */
@@ -98,7 +103,22 @@ export class LivePorts implements FrameSink {
   }
 
   reject(slots: FrameSlots, frame: number, l3: number): boolean {
-    return this.answer(slots, frame, l3);
+    return this.takers.answer(slots, frame, l3);
+  }
+
+  punt(slots: FrameSlots, frame: number, link: number): boolean {
+    return this.takers.punt(slots, frame, link);
+  }
+
+  /**
+   * Sends a frame of our own to a link, at once. Only between batches: it is put where the frames of links are received.
+   * Returns 0, or the lost code. `frame`: complete, checksums too, of at most 64 KiB; borrowed for the call.
+   */
+  send(port: number, frame: Uint8Array): number {
+    const memory = this.views[LINK_MEMORY];
+    memory.fill(0, 0, VNET_HEADER_BYTES);
+    memory.set(frame, VNET_HEADER_BYTES);
+    return this.native.sendOne(LINK_MEMORY, port, VNET_HEADER_BYTES, frame.length);
   }
 
   /** Closes every descriptor and unmaps the rings; nothing may be called afterwards. */

@@ -49,6 +49,8 @@ export interface Decision {
   copies: number[];
   /** The sink was asked to answer with a reset or port unreachable. */
   rejected: boolean;
+  /** The sink was asked to hand it to the control plane. */
+  punted: boolean;
 }
 
 export const ip = (text: string): number => {
@@ -77,7 +79,9 @@ export class RecordingSink implements FrameSink {
   verdicts: number[] = [];
   copies: { frame: number; port: number }[] = [];
   rejects: { frame: number; l3: number }[] = [];
+  punts: { frame: number; link: number }[] = [];
   answers = true;
+  takes = true;
   /** Port → lost code (see FrameSink.forward) for frames to it. */
   readonly lose = new Map<number, number>();
   copyStatus = 0;
@@ -103,6 +107,11 @@ export class RecordingSink implements FrameSink {
     this.rejects.push({ frame, l3 });
     return this.answers;
   }
+
+  punt(_slots: FrameSlots, frame: number, link: number): boolean {
+    this.punts.push({ frame, link });
+    return this.takes;
+  }
 }
 
 export interface PlaneOptions {
@@ -113,6 +122,8 @@ export interface PlaneOptions {
   /** The NIC's MAC; none: as on a capture. */
   station?: string;
   rejecting?: boolean;
+  /** Guests on whose links Berth serves DHCP. */
+  dhcp?: readonly number[];
   /** What follows the steering table. */
   follower?: TableFollower;
 }
@@ -128,7 +139,7 @@ export class Plane {
   private expected: CounterSnapshot;
 
   constructor(options: PlaneOptions = {}) {
-    const { entries = [], addresses = [], guests = 3, station, rejecting = false, follower } = options;
+    const { entries = [], addresses = [], guests = 3, station, rejecting = false, dhcp = [], follower } = options;
     this.writer = new TableWriter({ follower });
     fillTable(this.writer, entries, addresses);
     this.slots = new FrameSlots(256);
@@ -147,6 +158,7 @@ export class Plane {
       if (!list.includes(guest)) list.push(guest);
     }
     this.engine.memory.guests = sharing;
+    for (const guest of dhcp) this.engine.memory.dhcpLinks.add(guest);
   }
 
   ingress(...frames: (FrameIn | Uint8Array)[]): Decision[] {
@@ -191,6 +203,7 @@ export class Plane {
     });
     this.sink.copies = [];
     this.sink.rejects = [];
+    this.sink.punts = [];
   }
 
   private decisions(direction: 'ingress' | 'egress', guest: number): Decision[] {
@@ -202,6 +215,7 @@ export class Plane {
         reason: REASONS[engine.batch.reason[i]],
         copies: sink.copies.filter(({ frame }) => frame === i).map(({ port }) => port - 1),
         rejected: sink.rejects.some(({ frame }) => frame === i),
+        punted: sink.punts.some(({ frame, link }) => frame === i && link === guest && direction === 'egress'),
       });
     }
     found.forEach((decision, i) => {
@@ -212,7 +226,7 @@ export class Plane {
   }
 
   /** What the counters should gain, worked out from the meaning of each. Lost frames: see counters.test.ts. */
-  private add(direction: 'ingress' | 'egress', guest: number, { verdict, reason, copies, rejected }: Decision, bytes: number): void {
+  private add(direction: 'ingress' | 'egress', guest: number, { verdict, reason, copies, rejected, punted }: Decision, bytes: number): void {
     if (this.sink.lose.size > 0) {
       this.expected = this.counters.read();
       return;
@@ -224,6 +238,7 @@ export class Plane {
     };
     if (this.sink.copyStatus === 0) for (const to of copies) guests[to].copies += 1;
     if (rejected && this.sink.answers) this.expected.answers += 1;
+    if (punted && this.sink.takes) this.expected.punts += 1;
     if (verdict >= 0) {
       into(direction === 'ingress' ? ingress.forwarded : egress.forwarded);
       into(direction === 'ingress' ? guests[verdict - 1].ingress : guests[guest].egress);
@@ -231,7 +246,7 @@ export class Plane {
     }
     const name = reason === '' ? 'no-reason' : reason;
     if (direction === 'egress') {
-      guests[guest].refused += 1;
+      if (reason !== 'dhcp') guests[guest].refused += 1;
       into((egress.discarded[name as Reason] ??= { frames: 0, bytes: 0 }));
     } else if (verdict === PASS) into((ingress.passed[name] ??= { frames: 0, bytes: 0 }));
     else into((ingress.discarded[name as Reason] ??= { frames: 0, bytes: 0 }));

@@ -53,6 +53,8 @@ export interface Step {
   copies?: number[];
   /** An answer is asked for; default: no. */
   rejected?: boolean;
+  /** It is handed to the control plane; default: no. */
+  punted?: boolean;
   /** Something that the control plane does before this frame. */
   before?: (plane: Plane) => void;
 }
@@ -84,6 +86,7 @@ export function verdictTable(rows: readonly Row[], defaults: PlaneOptions = {}):
         reason: step.reason ?? '',
         copies: step.copies ?? [],
         rejected: step.rejected ?? false,
+        punted: step.punted ?? false,
       });
     });
     row.after?.(plane);
