@@ -71,7 +71,7 @@ function describeDhcp({ whole, addresses, tcp, udp }: GuestPlan, { shared }: Lea
   const address = addresses.length > 0 ? addresses[0] : shared.at(0);
   const told = `  told by DHCP: ${address === undefined ? "the host's address" : formatIpv4(address)}, with the host's mask, gateway, name servers and MTU`;
   if (whole !== null) return [told, '  its own connections may come from any port'];
-  if (LINUX_RANGE.subtract(tcp.intersect(udp)).isEmpty) return [told, `  its own connections come from leased ports if it is Linux with its usual range, ${LINUX_RANGE.format()}`];
+  if (LINUX_RANGE.subtract(tcp.intersect(udp)).isEmpty) return [told, `  its own connections come from leased ports if it is Linux with its usual range, ${LINUX_RANGE.format()}; the host's own range must then be another`];
   const block = largestBlock({ tcp, udp });
   if (block === null) return [told, '  its own connections fail: no port is leased in both tcp and udp, and what it sends from others is dropped'];
   const range = `${block.first}-${block.last}`;

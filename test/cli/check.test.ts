@@ -59,7 +59,7 @@ guests:
       told,
       '  its own connections work from ports 40960-43007: set its range to them, there or by its DHCP client (option 159); what it sends from others is dropped',
     ]);
-    expect(guest('tcp: "80,32768-60999", udp: 32768-60999')).toEqual([told, '  its own connections come from leased ports if it is Linux with its usual range, 32768-60999']);
+    expect(guest('tcp: "80,32768-60999", udp: 32768-60999')).toEqual([told, '  its own connections come from leased ports if it is Linux with its usual range, 32768-60999; the host\'s own range must then be another']);
     expect(guest('tcp: "80"')).toEqual([told, '  its own connections fail: no port is leased in both tcp and udp, and what it sends from others is dropped']);
     expect(guest('address: 192.0.2.20')).toEqual([told.replace('.10', '.20'), '  its own connections may come from any port']);
   });
