@@ -29,7 +29,7 @@ const BUILD_PACKAGES = { python3: 'python3', make: 'make', 'g++': 'g++', 'libpca
 const LIVE_PACKAGES = { iproute2: 'ip', nftables: 'nft', ethtool: 'ethtool' };
 /** For the guests of journey/vm.test.ts, which runs as root on x86-64 only, and skips without them. */
 const VM_PACKAGES = { 'qemu-system-x86': 'qemu-system-x86_64', 'busybox-static': 'busybox', cpio: 'cpio' };
-const TEST_PACKAGES = { tcpdump: 'tcpdump', tshark: 'tshark', 'xz-utils': 'xz', curl: 'curl', 'iputils-ping': 'ping' };
+const TEST_PACKAGES = { tcpdump: 'tcpdump', tshark: 'tshark', 'xz-utils': 'xz', curl: 'curl', 'iputils-ping': 'ping', udhcpc: 'udhcpc', 'isc-dhcp-client': 'dhclient' };
 /** For bench:guard, and what bench:peers compares with: without one of these a part is left out, and says so. */
 const GUARD_PACKAGES = { strace: 'strace' };
 const PEER_PACKAGES = { passt: 'pasta', slirp4netns: 'slirp4netns' };

@@ -10,6 +10,7 @@ import { networkInterfaces } from 'node:os';
 import { place, requireForRun, type Config } from './base/config.js';
 import { BerthError, ConfigError, messageOf } from './base/errors.js';
 import type { Log } from './base/log.js';
+import { type DhcpCounters, DhcpServer } from './control/dhcp-server.js';
 import { GuestLinks } from './control/guest-links.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
 import { HostStack, removeGuestInterface } from './control/host-stack.js';
@@ -52,6 +53,7 @@ export class Daemon {
   /** How to undo what has been started so far, in order of starting. */
   private readonly undo: (() => void | Promise<void>)[] = [];
   private stopped: Promise<void> | null = null;
+  private dhcp: DhcpServer | null = null;
   private sendTable: OnTable = () => undefined;
   /** Ports whose guests the engine is to forget. */
   private readonly leaving = new Map<number, () => void>();
@@ -89,8 +91,9 @@ export class Daemon {
   }
 
   /** `guests` in the order of the plan's. */
-  readCounters(): CounterSnapshot {
-    return this.counters.read(this.plan.guests.map(({ index }) => index));
+  readCounters(): CounterSnapshot & { dhcp?: DhcpCounters } {
+    const counters = this.counters.read(this.plan.guests.map(({ index }) => index));
+    return this.dhcp === null ? counters : { ...counters, dhcp: this.dhcp.counters };
   }
 
   /** Undoes everything in reverse; may be called more than once. */
@@ -129,6 +132,14 @@ export class Daemon {
     publisher.restoreImplicit(host.implicitUses);
     this.openSender();
     const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
+    this.dhcp = new DhcpServer({
+      plan,
+      facts: () => network.facts,
+      send: (port, frame) => {
+        engine.send({ type: 'send', port, frame });
+      },
+      log,
+    });
     this.sendTable = (buffer, generation, guests) => {
       engine.send({ type: 'table', buffer, generation, guests });
     };
@@ -138,8 +149,8 @@ export class Daemon {
     const links = new GuestLinks(
       dress,
       {
-        attach: (port, fd, isSocket, serial) => {
-          engine.send({ type: 'attach', port, fd, isSocket, serial });
+        attach: (port, fd, isSocket, serial, dhcp) => {
+          engine.send({ type: 'attach', port, fd, isSocket, serial, dhcp });
         },
         detach: (port) => {
           engine.send({ type: 'detach', port });
@@ -257,6 +268,9 @@ export class Daemon {
         reject: sendRefusal,
         send: (frame) => {
           this.sendOnNic(frame);
+        },
+        punt: (port, frame) => {
+          this.dhcp?.receive(port, frame);
         },
         capSend: () => cap?.flush(),
         died: (error) => {

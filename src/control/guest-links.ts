@@ -17,7 +17,8 @@ import type { LinkDress } from '../io/tap-io.js';
 
 /** The engine, as far as links concern it. */
 export interface LinkHost {
-  attach(port: number, fd: number, isSocket: boolean, serial: number): void;
+  /** `dhcp`: Berth serves it on the link. */
+  attach(port: number, fd: number, isSocket: boolean, serial: number, dhcp: boolean): void;
   detach(port: number): void;
   /** Resolves when the engine has closed the port's descriptor, with a tap of ours, and nothing of its guest is remembered. */
   leave(port: number): Promise<void>;
@@ -169,7 +170,7 @@ export class GuestLinks {
     if (open === null) return;
     one.serial++;
     if (open.host !== null) this.steer(one, open.host, open.fd);
-    this.engine.attach(one.port, open.fd, open.host !== null, one.serial);
+    this.engine.attach(one.port, open.fd, open.host !== null, one.serial, config.configure === 'dhcp');
     one.attached = true;
     one.said = '';
     this.log.info({ guest: one.guest }, `guest ${one.guest} attached: ${one.link.description}`);

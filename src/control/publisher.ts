@@ -193,10 +193,10 @@ export class Publisher {
 
   private lease(guest: GuestPlan, shared = this.plan.shared): void {
     const { index, agent, policy } = guest;
-    forEachEntry({ guests: [guest] }, (address, protocol, port, link, inUse) => {
+    forEachEntry({ guests: [guest] }, (address, protocol, port, owner, inUse) => {
       const proto: Proto = protocol === PROTOCOL_UDP ? 1 : 0;
-      if (port === 0) this.writer.leaseWhole(address, link, policy.implicit);
-      else this.writer.lease(address, proto, port, link, policy.implicit);
+      if (port === 0) this.writer.leaseWhole(address, owner, policy.implicit);
+      else this.writer.lease(address, proto, port, owner, policy.implicit);
       if (inUse && port === 0) this.writer.useWhole(address);
       else if (inUse) this.writer.use(address, proto, port);
     });

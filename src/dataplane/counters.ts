@@ -10,6 +10,7 @@
  * Type         64-bit floats: exact to 2^53, aligned, so a reader never sees half of one.
  */
 import {
+  DHCP,
   DISCARD,
   type FrameBatch,
   LINK_DOWN,
@@ -36,6 +37,7 @@ const KERNEL_DROPS = SPECIALS;
 const ANSWERS = SPECIALS + 1;
 const UNMADE = SPECIALS + 2;
 const ARP_REPLIES = SPECIALS + 3;
+const PUNTS = SPECIALS + 4;
 const LINKS = SPECIALS + 8;
 const LINK_WORDS = 8;
 const IN_FRAMES = 0;
@@ -74,6 +76,8 @@ export interface CounterSnapshot {
   arpReplies: number;
   /** Copies of ARP replies and answers that were not made: more in one batch than the list of them holds. */
   unmade: number;
+  /** Frames of guests that were handed to the control plane. The rest of those for it (`dhcp`) were too many at once. */
+  punts: number;
   guests: GuestTally[];
 }
 
@@ -131,7 +135,7 @@ export class Counters {
         }
         decided = DISCARD;
       }
-      if (direction === EGRESS) values[sender + OUT_REFUSED] += 1;
+      if (direction === EGRESS && why !== DHCP) values[sender + OUT_REFUSED] += 1;
       const at = base + (decided === PASS ? PASSED_CLASS : DISCARDED_CLASS) * CLASS_WORDS + why * 2;
       values[at] += 1;
       values[at + 1] += bytes;
@@ -148,6 +152,10 @@ export class Counters {
 
   countArpReply(): void {
     this.values[ARP_REPLIES] += 1;
+  }
+
+  countPunt(): void {
+    this.values[PUNTS] += 1;
   }
 
   countUnmade(extras: number): void {
@@ -191,6 +199,7 @@ export class Counters {
       answers: this.values[ANSWERS],
       arpReplies: this.values[ARP_REPLIES],
       unmade: this.values[UNMADE],
+      punts: this.values[PUNTS],
       guests,
     };
   }

@@ -19,9 +19,9 @@ const from = (src: string): FrameBuilder => eth({ src: NIC_MAC, dst: ROUTER }).i
 
 /** The engine's decision for a frame that the kernel has decided. */
 function sameAs(found: Found): Decision {
-  if (found === 'to the NIC') return { verdict: TO_NIC, reason: '', copies: [], rejected: false, proxied: false };
+  if (found === 'to the NIC') return { verdict: TO_NIC, reason: '', copies: [], rejected: false, proxied: false, punted: false };
   const [, link] = /^to (\d+)$/.exec(found) ?? [];
-  return link === undefined ? { verdict: PASS, reason: found as Decision['reason'], copies: [], rejected: false, proxied: false } : { verdict: toGuest(Number(link)), reason: '', copies: [], rejected: false, proxied: false };
+  return link === undefined ? { verdict: PASS, reason: found as Decision['reason'], copies: [], rejected: false, proxied: false, punted: false } : { verdict: toGuest(Number(link)), reason: '', copies: [], rejected: false, proxied: false, punted: false };
 }
 
 describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the kernel', () => {

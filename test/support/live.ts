@@ -46,7 +46,7 @@ export async function until(holds: () => boolean, timeoutMs: number, what: () =>
 }
 
 export interface GuestSetting {
-  link: { netns: string; name?: string; mac?: string } | { tap: string; mac?: string };
+  link: { netns: string; name?: string; mac?: string; configure?: 'dhcp' } | { tap: string; mac?: string; configure?: 'dhcp' };
   lease?: { address?: string; tcp?: string; udp?: string };
   use?: 'all' | { tcp?: string; udp?: string };
   agent?: { socket: string; connect?: boolean };

@@ -47,6 +47,10 @@ export class ReplayOutputs implements FrameSink {
     return false;
   }
 
+  punt(): boolean {
+    return false;
+  }
+
   close(): void {
     for (const writer of this.writers) writer.close();
     this.sender?.close();
