@@ -27,6 +27,7 @@ import type { Network } from './network.js';
 import type { Publisher } from './publisher.js';
 import { resolveLeases } from './static-leases.js';
 import { LmdbStore } from './store-lmdb.js';
+import type { Store } from './store.js';
 import { type Config, type GuestConfig, parseGuest, place, requireForRun, withGuests } from '../base/config.js';
 import { BerthError, ConfigError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -53,7 +54,7 @@ export class Guests {
   control: Control | null = null;
   private readonly parts: GuestsParts;
   private planes: Planes | null = null;
-  private store: LmdbStore | null = null;
+  private store: Store | null = null;
   /** As the plan's guests, in any order. */
   private configs: GuestConfig[];
   /** Of the plan's departed guests: the ends of their quarantines. */
@@ -121,7 +122,7 @@ export class Guests {
           await this.parts.host.followPlan();
           planes.publisher.addGuest(guest);
         });
-        store.putGuest(name, setting);
+        await store.commit([{ type: 'guest', guest: name, setting }]);
       } catch (error) {
         if (plan.find(name) !== undefined) await this.end(guest, planes);
         else await this.letGo(guest, planes);
@@ -140,7 +141,7 @@ export class Guests {
       const isStored = this.store?.guests().has(name) === true;
       if (guest === undefined && !isStored) throw new BerthError('ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth guest ls\` shows the guests there are`);
       await this.startControl();
-      if (isStored) this.openStore().removeGuest(name);
+      if (isStored) await this.openStore().commit([{ type: 'guest', guest: name, setting: null }]);
       if (guest === undefined) return null;
       await this.end(guest, planes);
       this.configs = this.configs.filter((one) => one.name !== name);
@@ -179,7 +180,7 @@ export class Guests {
     return join(config.store.path, `${nic.name}-${config.addresses?.[0] ?? nic.mac.replaceAll(':', '')}`);
   }
 
-  private openStore(): LmdbStore {
+  private openStore(): Store {
     return (this.store ??= new LmdbStore(this.folder));
   }
 

@@ -9,29 +9,29 @@
  * Commit       one synchronous transaction with its fdatasync (0.3 ms where measured), no overlapping sync. Commits of one
  *              turn of the event loop share one: a thousand changes a second do not cost a thousand syncs.
  * Crash        LMDB never writes over pages of the last two transactions: a kill at any instant leaves the one or the other.
- * Damage       LMDB maps the file and a truncated one ends the process: data-file.ts looks at it first. Records are checked
+ * Damage       LMDB maps the file and a truncated one ends the process: store-data-file.ts looks at it first. Records are checked
  *              when they are loaded. A page damaged inside is found only as far as its records make no sense.
  */
 import { mkdirSync } from 'node:fs';
 import { open, type RootDatabase } from 'lmdb';
 import { BerthError, messageOf } from '../base/errors.js';
-import { asRun, type BookState, type Change, type ProtoName } from './lease-state.js';
+import { asRun, type BookState, type ProtoName } from './lease-state.js';
 import { cut, type Run } from './lease-ranges.js';
 import type { PortRange } from '../wire/port-set.js';
 import { checkDataFile } from './store-data-file.js';
 import { checkRun, checkRuns } from './store-records.js';
-import type { GuestRecords, Store } from './store.js';
+import { isStored, type Store, type StoredChange } from './store.js';
 
 const FORMAT = 1;
 const FORMAT_KEY = ['format'];
 
 interface Waiting {
-  readonly changes: readonly Change[];
+  readonly changes: readonly StoredChange[];
   readonly resolve: () => void;
   readonly reject: (error: BerthError) => void;
 }
 
-export class LmdbStore implements Store, GuestRecords {
+export class LmdbStore implements Store {
   readonly #path: string;
   readonly #db: RootDatabase;
   #waiting: Waiting[] = [];
@@ -76,16 +76,8 @@ export class LmdbStore implements Store, GuestRecords {
     }
   }
 
-  putGuest(name: string, setting: object): void {
-    this.#inTransaction(() => this.#db.putSync(['guest', name], setting));
-  }
-
-  removeGuest(name: string): void {
-    this.#inTransaction(() => this.#db.removeSync(['guest', name]));
-  }
-
-  commit(changes: readonly Change[]): Promise<void> {
-    const stored = changes.filter(({ type }) => type !== 'use' && type !== 'end-use');
+  commit(changes: readonly StoredChange[]): Promise<void> {
+    const stored = changes.filter(isStored);
     if (stored.length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
       if (this.#waiting.length === 0) setImmediate(() => this.#flush());
@@ -104,28 +96,29 @@ export class LmdbStore implements Store, GuestRecords {
     this.#waiting = [];
     if (waiting.length === 0) return;
     try {
-      this.#inTransaction(() => {
-        for (const { changes } of waiting) for (const change of changes) this.#write(change);
+      const changes = waiting.flatMap((one) => one.changes);
+      this.#db.transactionSync(() => {
+        for (const change of changes) this.#write(change);
       });
-    } catch (error) {
-      for (const { reject } of waiting) reject(error as BerthError);
+    } catch (cause) {
+      const error = notWritten(this.#path, cause);
+      for (const { reject } of waiting) reject(error);
       return;
     }
     for (const { resolve } of waiting) resolve();
   }
 
-  #inTransaction(write: () => void): void {
-    try {
-      this.#db.transactionSync(write);
-    } catch (cause) {
-      throw new BerthError('ERR_STORE_WRITE', `the store ${this.#path} cannot be written (${messageOf(cause)}); nothing was granted: check the disk`, { cause });
-    }
+  #write(change: StoredChange): void {
+    if (change.type === 'guest') this.#put(['guest', change.guest], change.setting);
+    else if (change.type === 'epoch') this.#put(['epoch', change.guest], change.epoch);
+    else if (change.type === 'forget') this.#put(['epoch', change.guest], null);
+    else this.#replace(change.proto, change, asRun(change));
   }
 
-  #write(change: Change): void {
-    if (change.type === 'epoch') this.#db.putSync(['epoch', change.guest], change.epoch);
-    else if (change.type === 'forget') this.#db.removeSync(['epoch', change.guest]);
-    else this.#replace(change.proto, change, asRun(change));
+  /** null: removes it. */
+  #put(key: [string, string], value: object | number | null): void {
+    if (value === null) this.#db.removeSync(key);
+    else this.#db.putSync(key, value);
   }
 
   /** As Runs does in memory: what the range covers makes room, the rest of it stays. */
@@ -159,6 +152,10 @@ export class LmdbStore implements Store, GuestRecords {
     const text = `the store ${this.#path} has another format (got ${JSON.stringify(found)}, expected ${FORMAT})`;
     throw new BerthError('ERR_STORE_FORMAT', `${text}; run the version that wrote it, or name another folder in store.path`);
   }
+}
+
+function notWritten(path: string, cause: unknown): BerthError {
+  return new BerthError('ERR_STORE_WRITE', `the store ${path} cannot be written (${messageOf(cause)}); nothing has changed: check the disk`, { cause });
 }
 
 function damaged(path: string, cause: unknown): BerthError {
