@@ -9,6 +9,7 @@
  * Commit       one synchronous transaction with its fdatasync (0.3 ms where measured), no overlapping sync. Commits of one
  *              turn of the event loop share one: a thousand changes a second do not cost a thousand syncs.
  * Crash        LMDB never writes over pages of the last two transactions: a kill at any instant leaves the one or the other.
+ * Full disk    a commit fails before LMDB has begun with it (store-room.ts).
  * Damage       LMDB maps the file and a truncated one ends the process: store-data-file.ts looks at it first. Records are checked
  *              when they are loaded. A page damaged inside is found only as far as its records make no sense.
  */
@@ -20,6 +21,7 @@ import { cut, type Run } from './lease-ranges.js';
 import type { PortRange } from '../wire/port-set.js';
 import { checkDataFile } from './store-data-file.js';
 import { checkRun, checkRuns } from './store-records.js';
+import { makeLockRoom, makeRoom, type PageStats } from './store-room.js';
 import { isStored, type Store, type StoredChange } from './store.js';
 
 const FORMAT = 1;
@@ -42,10 +44,11 @@ export class LmdbStore implements Store {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       checkDataFile(path);
+      makeLockRoom(path);
       this.#db = open({ path, encoding: 'json', overlappingSync: false, noSubdir: false });
     } catch (cause) {
       if (cause instanceof BerthError) throw cause;
-      throw new BerthError('ERR_STORE_OPEN', `the store ${path} cannot be opened (${messageOf(cause)}); check store.path and its owner`, { cause });
+      throw cannotBeOpened(path, cause);
     }
     this.#checkFormat();
   }
@@ -97,6 +100,7 @@ export class LmdbStore implements Store {
     if (waiting.length === 0) return;
     try {
       const changes = waiting.flatMap((one) => one.changes);
+      makeRoom(this.#path, this.#db.getStats() as PageStats, changes);
       this.#db.transactionSync(() => {
         for (const change of changes) this.#write(change);
       });
@@ -139,14 +143,25 @@ export class LmdbStore implements Store {
     return Array.from(inside, ({ key, value }) => checkRun((key as unknown[])[2], value));
   }
 
+  /** A new store. */
+  #begin(): void {
+    try {
+      makeRoom(this.#path, this.#db.getStats() as PageStats, []);
+      this.#db.putSync(FORMAT_KEY, FORMAT);
+    } catch (cause) {
+      void this.#db.close();
+      throw cannotBeOpened(this.#path, cause);
+    }
+  }
+
   #checkFormat(): void {
     let found: unknown;
     try {
       found = this.#db.get(FORMAT_KEY);
-      if (found === undefined) this.#db.putSync(FORMAT_KEY, FORMAT);
     } catch (cause) {
       throw damaged(this.#path, cause);
     }
+    if (found === undefined) this.#begin();
     if (found === undefined || found === FORMAT) return;
     void this.#db.close();
     const text = `the store ${this.#path} has another format (got ${JSON.stringify(found)}, expected ${FORMAT})`;
@@ -154,8 +169,12 @@ export class LmdbStore implements Store {
   }
 }
 
+function cannotBeOpened(path: string, cause: unknown): BerthError {
+  return new BerthError('ERR_STORE_OPEN', `the store ${path} cannot be opened (${messageOf(cause)}); check store.path and its owner, and the disk's room`, { cause });
+}
+
 function notWritten(path: string, cause: unknown): BerthError {
-  return new BerthError('ERR_STORE_WRITE', `the store ${path} cannot be written (${messageOf(cause)}); nothing has changed: check the disk`, { cause });
+  return new BerthError('ERR_STORE_WRITE', `the store ${path} cannot be written (${messageOf(cause)}); nothing has changed: check the disk, and its room`, { cause });
 }
 
 function damaged(path: string, cause: unknown): BerthError {

@@ -7,7 +7,7 @@
  * Order        commits take effect in the order in which they were called.
  * Not stored   indications (`use`, `end-use`): agents state them again.
  * Errors       BerthError: ERR_STORE_OPEN (cannot be opened), ERR_STORE_FORMAT (written by another version),
- *              ERR_STORE_DAMAGED (not what was written), ERR_STORE_WRITE (nothing of that commit was kept).
+ *              ERR_STORE_DAMAGED (not what was written), ERR_STORE_WRITE (nothing of that commit was kept; a later one may succeed).
  */
 import type { BookState, Change } from './lease-state.js';
 
