@@ -10,6 +10,7 @@
  *              ERR_STORE_DAMAGED (not what was written), ERR_STORE_WRITE (nothing of that commit was kept; a later one may succeed).
  */
 import type { BookState, Change } from './lease-state.js';
+import { BerthError } from '../base/errors.js';
 
 /** A guest that the operator added while the daemon ran: its settings, as of a guest in the configuration; null: it is removed. */
 export interface GuestRecord {
@@ -33,4 +34,9 @@ export interface Store {
 /** Whether the store keeps the change, or leaves it to be stated again. */
 export function isStored({ type }: StoredChange): boolean {
   return type !== 'use' && type !== 'end-use';
+}
+
+/** Whether a commit has failed, for want of room or a fault of the disk: what was asked may be asked again. */
+export function isStoreFailure(error: unknown): boolean {
+  return error instanceof BerthError && error.code === 'ERR_STORE_WRITE';
 }

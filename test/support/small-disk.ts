@@ -3,6 +3,7 @@
  *
  *     const disk = await smallDisk(4096);  `disk.folder` is its root
  *     disk.fill();                         not one more page fits
+ *     await fillStore(store);              nor anything in what the store had taken before
  *     disk.empty();                        there is room again
  *
  * It is mounted in the mount namespace of a process of its own and reached by that process's root in /proc, so the machine's
@@ -14,6 +15,7 @@ import { closeSync, mkdtempSync, openSync, rmdirSync, rmSync, writeSync } from '
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
+import { isStoreFailure, type Store } from '../../src/control/store.js';
 
 const PAGE = Buffer.alloc(4096, 1);
 
@@ -56,4 +58,13 @@ export async function smallDisk(kib: number): Promise<SmallDisk> {
     },
     empty: () => rmSync(filler),
   };
+}
+
+/** Keeps settings of guests that are nobody, `nobody-…`, until not the smallest fits. */
+export async function fillStore(store: Store): Promise<void> {
+  for (const text of ['x'.repeat(1000), '']) {
+    for (let n = 0, isFull = false; !isFull; n++) {
+      await store.commit([{ type: 'guest', guest: `nobody-${text.length}-${n}`, setting: { text } }]).catch((error: unknown) => (isFull = isStoreFailure(error)));
+    }
+  }
 }
