@@ -1,13 +1,13 @@
 /**
  * Guests: added and removed while the daemon runs, one operation at a time.
  *
- *     add      settings ─▶ checks as of a configuration ─▶ link ─▶ store ─▶ leases, host, table ─▶ agent's channel
- *     remove   agent's channel ─▶ store ─▶ leases quarantined (D3) ─▶ link, and the engine forgets the guest
+ *     add      settings ─▶ checks as of a configuration ─▶ link, agent's channel ─▶ store ─▶ leases, host, table
+ *     remove   store ─▶ leases quarantined (D3) ─▶ agent's channel ─▶ link, and the engine forgets the guest
  *
  * Refused      with one reason and nothing changed. What was done before a step that fails is undone.
- * Kept         a guest that was added is in the store and there again after a restart; one that no longer fits then is left
- *              out, with a warning, and stays in the store. A guest of the configuration that is removed returns at the
- *              next start.
+ * Kept         a guest that was added is in the store, with its leases or not at all, and there again after a restart; one that no
+ *              longer fits then is left out, with a warning, and stays in the store. A guest of the configuration that is removed
+ *              returns at the next start.
  * Store        made when it is first needed, and so are lease book and control plane: a guest with an agent, one that is
  *              added or removed. A daemon with static leases alone runs without.
  *              Its folder is named by the NIC, and its MAC where the addresses are the NIC's own: they may change.
@@ -111,18 +111,16 @@ export class Guests {
       this.refuseQuarantined(resolved);
       planes.publisher.refuseUnfit(resolved);
       const { plane, server } = await this.startControl();
-      const store = this.openStore();
       const guest = { ...resolved, index: plan.takeSlot() };
       try {
         await planes.links.add(guest);
         await server.add(guest);
-        await plane.addGuest(guest, async () => {
+        await plane.addGuest(guest, setting, async () => {
           this.takeOver(guest, planes);
           plan.add(guest);
           await this.parts.host.followPlan();
           planes.publisher.addGuest(guest);
         });
-        await store.commit([{ type: 'guest', guest: name, setting }]);
       } catch (error) {
         if (plan.find(name) !== undefined) await this.end(guest, planes);
         else await this.letGo(guest, planes);
@@ -141,8 +139,10 @@ export class Guests {
       const isStored = this.store?.guests().has(name) === true;
       if (guest === undefined && !isStored) throw new BerthError('ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth guest ls\` shows the guests there are`);
       await this.startControl();
-      if (isStored) await this.openStore().commit([{ type: 'guest', guest: name, setting: null }]);
-      if (guest === undefined) return null;
+      if (guest === undefined) {
+        await this.openStore().commit([{ type: 'guest', guest: name, setting: null }]);
+        return null;
+      }
       await this.end(guest, planes);
       this.configs = this.configs.filter((one) => one.name !== name);
       this.parts.log.info({ guest: name }, `guest ${name} removed`);
@@ -209,9 +209,8 @@ export class Guests {
   }
 
   private async end(guest: GuestPlan, planes: Planes): Promise<void> {
-    const control = await this.startControl();
-    control.server.remove(guest.name);
-    await control.plane.removeGuest(guest.name, () => {
+    const { plane } = await this.startControl();
+    await plane.removeGuest(guest.name, () => {
       this.parts.plan.remove(guest);
       if (!guest.onShared && guest.addresses.length > 0) this.depart(guest, planes.publisher);
       planes.publisher.removeGuest(guest);

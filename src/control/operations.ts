@@ -19,13 +19,16 @@ import type { HostStack } from './host-stack.js';
 import { leasedElsewhere, type LeasePlan } from './lease-plan.js';
 import { type Change, changedPorts, LeaseState, NEVER } from './lease-state.js';
 import type { LeaseBook, Result } from './leases.js';
-import { isStored, isStoreFailure, type Store } from './store.js';
+import { type GuestRecord, isStored, isStoreFailure, type Store, type StoredChange } from './store.js';
 import { Batches } from '../base/batches.js';
 import { messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 
 /** Between a commit that failed and a try to have leases run out again. */
 const RETRY_MS = 2000;
+
+/** What an operation comes to, and what is kept of it beside leases. */
+export type Decision = Result & { readonly record?: GuestRecord };
 
 export interface Sequel {
   /** Follows the operation's own changes in the steering table, before those of the next; not where it was refused. */
@@ -41,7 +44,7 @@ export interface OperationsParts {
   log: Log;
 }
 
-export class Operation<R extends Result = Result> {
+export class Operation<R extends Decision = Decision> {
   result: R;
   /** What it fails with, once that is known. */
   failure: Error | null = null;
@@ -58,8 +61,9 @@ export class Operation<R extends Result = Result> {
     return this.result.changes;
   }
 
-  get stored(): readonly Change[] {
-    return this.changes.filter(isStored);
+  get stored(): StoredChange[] {
+    const { changes, record } = this.result;
+    return [...changes.filter(isStored), ...(record === undefined ? [] : [record])];
   }
 
   decideAgain(): void {
@@ -92,7 +96,7 @@ export class Operations {
   }
 
   /** Decides at once; resolves with what was decided in the end, when that is true. A `decision` that throws has altered nothing. */
-  async perform<R extends Result>(decision: (now: number) => R, sequel: Sequel, now: number): Promise<R> {
+  async perform<R extends Decision>(decision: (now: number) => R, sequel: Sequel, now: number): Promise<R> {
     try {
       const operation = new Operation(decision, sequel, now);
       this.pending.push(operation);

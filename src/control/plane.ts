@@ -19,7 +19,7 @@ import { LeaseClock } from './lease-clock.js';
 import { type GuestPlan, leasedElsewhere, type LeasePlan } from './lease-plan.js';
 import { type Change, type Leases, NEVER, NO_PORTS, type Ports, portsOf, PROTOS, type ProtoName } from './lease-state.js';
 import { type BlockResult, LeaseBook, type Result, type SomePorts } from './leases.js';
-import { Operations, type Sequel } from './operations.js';
+import { type Decision, Operations, type Sequel } from './operations.js';
 import type { Publisher } from './publisher.js';
 import type { Taken } from './reserve.js';
 import { isStoreFailure, type Store } from './store.js';
@@ -88,13 +88,13 @@ export class ControlPlane {
   }
 
   /**
-   * Takes up a guest with its leases of the configuration; throws, with nothing changed, where somebody has one of them.
-   * `join` makes it known to the plan, the host and the table, once it is in the store and before anything else is made true.
+   * Takes up a guest with its leases of the configuration, kept with its settings; throws, with nothing changed, where somebody has one of
+   * them. `join` makes it known to the plan, the host and the table, once it is in the store and before anything else is made true.
    */
-  async addGuest(guest: GuestPlan, join: () => Promise<void>): Promise<void> {
+  async addGuest(guest: GuestPlan, setting: object, join: () => Promise<void>): Promise<void> {
     const { host, plan } = this.parts;
     const outcome = { failure: null as Error | null, isReserved: false, isKept: false };
-    const decide = (now: number): Result => {
+    const decide = (now: number): Decision => {
       const isShared = guest.addresses.some((address) => plan.shared.includes(address));
       const possible = this.book.checkFixed(guest.name, isShared ? guest : NO_PORTS, now);
       if (possible.refusal !== null) outcome.failure = new BerthError(possible.refusal.code, `guest ${guest.name}: ${possible.refusal.message}`);
@@ -103,7 +103,7 @@ export class ControlPlane {
       outcome.isReserved = true;
       this.book.addGuest(guest.name, guest.policy);
       this.book.setReserved(leasedElsewhere({ guests: [...plan.guests, guest], departed: plan.departed }));
-      return this.book.setFixed(guest.name, guest.onShared ? guest : NO_PORTS, now);
+      return { ...this.book.setFixed(guest.name, guest.onShared ? guest : NO_PORTS, now), record: { type: 'guest', guest: guest.name, setting } };
     };
     const joinKept = async (): Promise<void> => {
       if (outcome.failure !== null) return;
@@ -117,7 +117,7 @@ export class ControlPlane {
     throw outcome.failure;
   }
 
-  /** Ends all that the guest has. `leave` has the plan and the table without it. */
+  /** Ends all that the guest has, and forgets its settings. `leave` has the plan and the table without it. */
   removeGuest(guest: string, leave: () => void): Promise<void> {
     return this.forget(guest, { after: leave });
   }
@@ -242,7 +242,7 @@ export class ControlPlane {
   }
 
   private async forget(guest: string, sequel: Sequel = {}): Promise<void> {
-    await this.perform((now) => this.book.removeGuest(guest, now), sequel);
+    await this.perform((now) => ({ ...this.book.removeGuest(guest, now), record: { type: 'guest', guest, setting: null } as const }), sequel);
     this.book.setReserved(leasedElsewhere(this.parts.plan));
   }
 
@@ -257,7 +257,7 @@ export class ControlPlane {
   }
 
   /** Decides on what has not run out by now; resolves with what came of it, when that is true. */
-  private perform<R extends Result>(decision: (now: number) => R, sequel: Sequel = {}): Promise<R> {
+  private perform<R extends Decision>(decision: (now: number) => R, sequel: Sequel = {}): Promise<R> {
     const now = Date.now();
     this.clock.tick(now);
     return this.operations.perform(decision, sequel, now);

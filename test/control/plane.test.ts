@@ -102,17 +102,17 @@ describe('while a commit is under way that then fails', () => {
     expect([core.plane.leases.holding('b').leased.tcp.format(), core.delivered('b').tcp.format(), core.delivered('a').tcp.format()]).toEqual(['61456-61487', '61456', '']);
   });
 
-  it('a guest is added on what is true then, and is not known if it cannot be', async () => {
+  it('a guest with settings of its own is added on what is true then, and is not known if it cannot be', async () => {
     const late = (core: Core, text: string): Parameters<Core['plane']['addGuest']> => {
       const guest = { ...core.plan.guests[1], name: 'late', index: core.plan.takeSlot(), onShared: true, addresses: [SHARED], tcp: ports(text), agent: null };
-      return [guest, async () => core.plan.add(guest)];
+      return [guest, { lease: { tcp: text } }, async () => core.plan.add(guest)];
     };
     const free = await failing((core) => [core.plane.addGuest(...late(core, '8000'))]);
     expect(free.outcomes).toEqual(['ok']);
-    expect(free.core.plane.leases.holding('late').leased.tcp.format()).toBe('8000');
+    expect([free.core.plane.leases.holding('late').leased.tcp.format(), [...free.core.store.guests()]]).toEqual(['8000', [['late', { lease: { tcp: '8000' } }]]]);
     const taken = await failing((core) => [core.plane.addGuest(...late(core, '61440'))]);
     expect(taken.outcomes).toEqual(['ERR_PORT_TAKEN']);
-    expect([[...taken.core.plane.book.guests.keys()], taken.core.plan.guests.length]).toEqual([['a', 'b'], 2]);
+    expect([[...taken.core.plane.book.guests.keys()], taken.core.store.guests().size, taken.core.plan.guests.length]).toEqual([['a', 'b'], 0, 2]);
   });
 
   it('what another guest was to get of a quarantine that had run out is free again, and so are its sockets and its silence', async () => {
