@@ -150,21 +150,32 @@ export class Guests {
     });
   }
 
-  /** The host's shared addresses are these now: all leases on them follow. */
+  /** The host's shared addresses are these now: all leases on them follow. Where that fails nothing has changed. */
   follow(shared: readonly number[]): Promise<void> {
     return this.inTurn(async ({ publisher }) => {
       const { plan, host, log } = this.parts;
       const added = shared.filter((address) => !plan.shared.includes(address));
       const gone = plan.shared.filter((address) => !shared.includes(address));
-      const move = async (lost: Ports): Promise<void> => {
+      const move = (lost: Ports): void => {
         for (const proto of PROTOS) if (!lost[proto].isEmpty) log.warn(`${proto} ${lost[proto].format()} is used by the host itself at its new address; no guest has it any more`);
         plan.share(shared, lost);
-        await host.followPlan();
         publisher.followAddresses(gone, added);
-        for (const address of gone) host.leaveAddress(address);
       };
-      if (this.control !== null) await this.control.plane.followAddresses(added, move);
-      else await move(claimAll(host, added, leasedOnShared(plan)));
+      plan.expect(added);
+      try {
+        if (this.control !== null) await this.control.plane.followAddresses(added, move);
+        else {
+          const lost = claimAll(host, added, leasedOnShared(plan));
+          await host.followPlan();
+          move(lost);
+        }
+      } catch (error) {
+        if (plan.coming === added) for (const address of added) host.leaveAddress(address);
+        plan.expect([]);
+        throw error;
+      }
+      for (const address of gone) host.leaveAddress(address);
+      await host.followPlan(); // hears again where nothing is shared any more
     });
   }
 

@@ -123,13 +123,15 @@ export class ControlPlane {
   }
 
   /**
-   * All leases on shared addresses are on `added` too, but for those ports that a host process holds there: these leases end.
-   * `move` has the plan, the host and the table follow, and is given what was lost.
+   * All leases on shared addresses are on the plan's coming ones, `added`, too, but for those ports that a host process holds there:
+   * these leases end. `move` has the plan and the table follow, when all is muted there, and is given what was lost.
    */
-  async followAddresses(added: readonly number[], move: (lost: Ports) => Promise<void>): Promise<void> {
-    const lost = claimAll(this.parts.host, added, portsOf(this.book.snapshot(), () => true));
+  async followAddresses(added: readonly number[], move: (lost: Ports) => void): Promise<void> {
+    const { host } = this.parts;
+    const lost = claimAll(host, added, portsOf(this.book.snapshot(), () => true));
     const follow = async (): Promise<void> => {
-      await move(lost);
+      await host.followPlan();
+      move(lost);
       this.effects.publish(null, added);
     };
     await this.perform((now) => this.loseToHost(lost, now), { after: follow, reason: HOST_HAD_IT });

@@ -43,7 +43,7 @@ export function resolveLeases(config: Config, options: ResolveOptions = {}): Lea
   const addresses = [...new Set([...shared, ...guests.flatMap((guest) => (guest.onShared ? [] : guest.addresses))])];
   refuseTooMany('addresses', addresses.length, MAX_ADDRESSES, problems);
   problems.throwIfAny();
-  return { shared, addresses, guests, departed: [], pool };
+  return { shared, coming: [], addresses, guests, departed: [], pool };
 }
 
 function refuseTooMany(key: 'guests' | 'addresses', count: number, most: number, problems: Problems): void {

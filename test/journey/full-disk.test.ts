@@ -5,20 +5,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { askAdmin } from '../../src/cli/admin-client.js';
-import type { LeaseAnswer, LeaseLine } from '../../src/control/admin-api.js';
+import type { LeaseAnswer, LeaseLine, Status } from '../../src/control/admin-api.js';
 import { type Channel, FIRST_PORT, freshControl, timeUntil } from '../support/control.js';
-import { HOST_ADDRESS, liveTests } from '../support/live.js';
+import { HOST_ADDRESS, liveTests, until } from '../support/live.js';
 import { hasSmallDisks, smallDisk } from '../support/small-disk.js';
 
 const PORT = FIRST_PORT + 7;
-/** Every other port: as many records, and so many are asked for at once. */
-const SCATTERED = Array.from({ length: 1500 }, (_, i) => 31_001 + 2 * i);
-const AT_ONCE = 100;
+const SECOND = '192.0.2.11';
+/** Every other port: as many records. */
+const SCATTERED = Array.from({ length: 2500 }, (_, i) => 31_001 + 2 * i);
 
-/** Asks for ports until one request is refused for want of room; the ports of that one. */
-async function askUntilFull(channel: Channel): Promise<number[]> {
-  for (let from = 0; from < SCATTERED.length; from += AT_ONCE) {
-    const asked = SCATTERED.slice(from, from + AT_ONCE);
+/** Asks for ports, so many at once, until a request is refused for want of room; the ports of that one. */
+async function askUntilFull(channel: Channel, atOnce: number, from = 0): Promise<number[]> {
+  for (let next = from; next < SCATTERED.length; next += atOnce) {
+    const asked = SCATTERED.slice(next, next + atOnce);
     const outcome = await channel.outcome('request', { tcp: asked.join(',') });
     if (outcome === '-32603') return asked;
     expect(outcome).toBe('ok');
@@ -43,7 +43,7 @@ describe.skipIf(!liveTests('full-disk', 'python3') || !hasSmallDisks('journey/fu
     const { channel: b } = await world.session('b', 1);
 
     disk.fill();
-    const refused = await askUntilFull(b);
+    const refused = await askUntilFull(b, 100);
     const before = await leases();
     const { ruleset } = world.hostState();
     for (let i = 0; i < 5; i++) expect(await b.outcome('request', { tcp: refused.join(',') })).toBe('-32603');
@@ -76,5 +76,27 @@ describe.skipIf(!liveTests('full-disk', 'python3') || !hasSmallDisks('journey/fu
     await timeUntil(outside, 8080, 'connected', 3000);
     expect((await world.session('c', 1)).welcome.blocks).toHaveLength(1);
     expect((await second.stop()).code).toBe(0);
+  });
+
+  it('an address that costs a lease is followed when there is room again', { timeout: 60_000 }, async () => {
+    const disk = await smallDisk(2048);
+    const world = freshControl('follow', { a: { policy: { maxPorts: 4096, allow: { tcp: SCATTERED.join(',') } } } }, { store: { path: disk.folder } });
+    const daemon = await world.startDaemon();
+    const { channel } = await world.session('a', 1, { tcp: String(PORT) });
+    const host = world.peer(world.lab.host);
+    world.sysctl(world.lab.host, 'net/ipv4/ip_nonlocal_bind', '1');
+    await host.http(FIRST_PORT + 3, 'host', SECOND);
+    disk.fill();
+    let from = 0;
+    for (const atOnce of [100, 10, 1]) [from] = (await askUntilFull(channel, atOnce, SCATTERED.indexOf(from) + 1)).slice(-1);
+    world.lab.run(world.lab.host, ['sh', '-ec', `ip addr del ${HOST_ADDRESS}/24 dev eth0; ip addr add ${SECOND}/24 dev eth0`]);
+    await daemon.says(/could not be followed yet: the store \S+ cannot be written/);
+    await sleep(2500);
+    const { addresses } = await askAdmin<Status>(`${world.lab.folder}/admin.sock`, { path: '/status' });
+    expect(addresses).toEqual([HOST_ADDRESS]);
+    disk.empty();
+    await until(() => channel.lines.some(({ method }) => method === 'changed'), 5000, () => 'the agent to be told of the address');
+    expect(channel.lines.find(({ method }) => method === 'revoked')?.params).toMatchObject({ tcp: `${FIRST_PORT + 3}`, udp: '' });
+    expect(daemon.log.filter(({ msg }) => /could not be followed/.test(msg))).toHaveLength(1);
   });
 });

@@ -105,8 +105,8 @@ export class PlayedHost implements Played {
     return muted;
   }
 
-  private get addresses(): readonly number[] {
-    return this.plan.shared;
+  private get addresses(): number[] {
+    return [...this.plan.shared, ...this.plan.coming];
   }
 
   private taken(address: number, proto: ProtoName, ports: PortSet): Taken | null {
