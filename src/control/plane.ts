@@ -143,17 +143,18 @@ export class ControlPlane {
   }
 
   /**
-   * What a session begins with, decided at once: a guest that has no block gets its first one, if there is one for it (R1, R7),
-   * and in use is what it states. Refused: a later session has begun meanwhile.
+   * What a session begins with, decided at once: what the guest holds is renewed, one that has no block gets its first one, if there is one
+   * for it (R1, R7), and in use is what it states. Refused: a later session has begun meanwhile.
    */
   begin(guest: string, epoch: number, used: SomePorts): Promise<Result> {
     return this.perform(
       (now) => {
         const current = this.book.hello(guest, epoch);
         if (current.refusal !== null) return current;
+        const renewed = this.book.renew(guest, now).changes;
         const first = this.book.holding(guest).blocks.length === 0 ? this.findBlock(guest, now).changes : [];
         // Ports that are not leased are no use that could be refused: the first hello states all that the guest has open.
-        return { ...current, changes: [...current.changes, ...first, ...this.book.resync(guest, used).changes] };
+        return { ...current, changes: [...current.changes, ...renewed, ...first, ...this.book.resync(guest, used).changes] };
       },
       { after: () => this.endOthers(guest) },
     );
