@@ -14,10 +14,11 @@ import { explainHost, explainPlace } from './explain.js';
 import type { GuestLinks } from './guest-links.js';
 import type { Guests } from './guests.js';
 import { hostSockets } from './host-sockets.js';
-import type { Refusal } from './lease-policy.js';
+import { counted, type Refusal } from './lease-policy.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import { NEVER, NO_PORTS, type Ports, PROTOS, type ProtoName } from './lease-state.js';
 import type { Publisher } from './publisher.js';
+import { isStoreFailure } from './store.js';
 import { BerthError } from '../base/errors.js';
 import type { Interface } from '../io/interfaces.js';
 import { IMPLICIT, LINK_SHIFT, MAY_IMPLY } from '../steering/table-layout.js';
@@ -98,7 +99,7 @@ export class AdminDesk {
     // What holds on the shared addresses is in the book, where there is one.
     for (const guest of plan.guests) if (control === null || !guest.onShared) add(guest, 'leased', this.startedAt, NEVER);
     for (const guest of plan.departed) add(guest, 'quarantined', guest.since, guest.until);
-    const book = control?.plane.book.snapshot();
+    const book = control?.plane.leases.snapshot();
     const addresses = plan.shared.map(formatIpv4);
     for (const proto of PROTOS) {
       for (const { guest, first, last, state, since, until, block } of book?.[proto] ?? []) {
@@ -128,7 +129,7 @@ export class AdminDesk {
 
   async grantPorts(guest: string, ports: Ports): Promise<LeaseAnswer> {
     const { plane, server } = this.controlOf(guest);
-    const before = plane.book.holding(guest).leased;
+    const before = plane.leases.holding(guest).leased;
     const { refusal } = await plane.grantPorts(guest, ports);
     if (refusal !== null) throw refused(refusal);
     server.granted(guest);
@@ -138,7 +139,7 @@ export class AdminDesk {
   /** Takes back all of the ports, or nothing when one of them is not the guest's to lose. */
   async revoke(guest: string, ports: Ports): Promise<LeaseAnswer> {
     const { plane, server } = this.controlOf(guest);
-    const { leased, fixed } = plane.book.holding(guest);
+    const { leased, fixed } = plane.leases.holding(guest);
     for (const proto of PROTOS) {
       const configured = ports[proto].intersect(fixed[proto]);
       if (!configured.isEmpty) throw new Refused(409, 'ERR_CONFIGURED', `${proto} ${configured.format()} of guest ${guest} comes from ${howSet(this.planOf(guest), 'and start again')}`);
@@ -154,7 +155,7 @@ export class AdminDesk {
     const { plane } = this.controlOf(guest);
     const { refusal } = await plane.renew(guest);
     if (refusal !== null) throw refused(refusal);
-    const { leased, fixed } = plane.book.holding(guest);
+    const { leased, fixed } = plane.leases.holding(guest);
     return this.answer(guest, { tcp: leased.tcp.subtract(fixed.tcp), udp: leased.udp.subtract(fixed.udp) });
   }
 
@@ -187,7 +188,7 @@ export class AdminDesk {
     const { plan, control, links, notInUse } = this.parts;
     const value = table.value(address, PROTO_NUMBERS[proto], port);
     const state = stateOf(value);
-    const found = control !== null && plan.shared.includes(address) ? control.plane.book.explain(proto, port) : null;
+    const found = control !== null && plan.shared.includes(address) ? control.plane.leases.at(proto, port) : null;
     const run = found?.run ?? null;
     const gone = state === 'quarantined' && run === null ? plan.departed.find((one) => one.addresses.includes(address)) : undefined;
     const guest = state === 'free' ? null : state === 'quarantined' ? (run?.guest ?? gone?.name ?? null) : nameOf(plan, value >>> LINK_SHIFT);
@@ -215,7 +216,8 @@ export class AdminDesk {
     const table = new SteeringTable(publisher.buffer);
     return plan.guests.map((guest) => {
       const { name } = guest;
-      const holding = control?.plane.book.holding(name) ?? { leased: NO_PORTS, blocks: [], count: 0 };
+      const leases = control?.plane.leases;
+      const holding = leases?.holding(name) ?? { leased: NO_PORTS, fixed: NO_PORTS, used: NO_PORTS };
       const leased = { tcp: guest.tcp.union(holding.leased.tcp), udp: guest.udp.union(holding.leased.udp) };
       const addresses = new Set([...guest.addresses, ...plan.shared.slice(0, 1)]);
       const used = (proto: ProtoName): PortSet => {
@@ -230,8 +232,8 @@ export class AdminDesk {
         whole: guest.whole === null ? null : formatIpv4(guest.whole),
         leased: texts(leased),
         used: texts({ tcp: used('tcp'), udp: used('udp') }),
-        blocks: holding.blocks.map(blockLine),
-        count: holding.count,
+        blocks: (leases?.blocksOf(name) ?? []).map(blockLine),
+        count: counted(holding).size,
         maxPorts: guest.policy.maxPorts,
       };
     });
@@ -258,16 +260,16 @@ export class AdminDesk {
 
   private answer(guest: string, changed: Ports): LeaseAnswer {
     const { plane } = this.controlOf(guest);
-    const { leased, blocks } = plane.book.holding(guest);
+    const { leased } = plane.leases.holding(guest);
     const ends = this.leases().filter((line) => line.guest === guest && line.state === 'leased' && line.until !== null);
     const until = ends.map((line) => line.until ?? '').sort().at(0) ?? null;
-    return { guest, changed: texts(changed), leased: texts(leased), blocks: blocks.map(blockLine), until };
+    return { guest, changed: texts(changed), leased: texts(leased), blocks: plane.leases.blocksOf(guest).map(blockLine), until };
   }
 }
 
 /** What is wrong in itself is a bad request, what does not fit what is there a conflict; anything else is a failure. */
 function refuse(error: unknown): never {
-  if (!(error instanceof BerthError)) throw error;
+  if (!(error instanceof BerthError) || isStoreFailure(error)) throw error;
   const { code, message } = error;
   throw new Refused(code === 'ERR_UNKNOWN_GUEST' ? 404 : BAD_SETTINGS.has(code) ? 400 : 409, code, message);
 }

@@ -15,6 +15,7 @@ import { schemas } from './admin-schemas.js';
 import type { PoolDesk } from './pools/pool-desk.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
 import { makeRoom } from './socket-path.js';
+import { isStoreFailure } from './store.js';
 import { type Config, place } from '../base/config.js';
 import { BerthError, ConfigError, messageOf, newFileReason } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -77,8 +78,9 @@ async function createApp(desk: AdminDesk, pools: PoolDesk, log: Log): Promise<Fa
     },
   });
   app.setErrorHandler((error: Error & { statusCode?: number }, _request, reply) => {
-    const status = error instanceof Refused ? error.status : (error.statusCode ?? 500);
-    if (status >= 500) log.error({ err: error }, 'an admin request failed');
+    const isStores = isStoreFailure(error); // which has been said
+    const status = error instanceof Refused ? error.status : isStores ? 503 : (error.statusCode ?? 500);
+    if (status >= 500 && !isStores) log.error({ err: error }, 'an admin request failed');
     const code = error instanceof BerthError ? error.code : status < 500 ? 'ERR_REQUEST' : 'ERR_INTERNAL';
     void reply.code(status).send({ error: code, message: error.message });
   });

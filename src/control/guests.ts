@@ -1,13 +1,13 @@
 /**
  * Guests: added and removed while the daemon runs, one operation at a time.
  *
- *     add      settings ─▶ checks as of a configuration ─▶ link ─▶ store ─▶ leases, host, table ─▶ agent's channel
- *     remove   agent's channel ─▶ store ─▶ leases quarantined (D3) ─▶ link, and the engine forgets the guest
+ *     add      settings ─▶ checks as of a configuration ─▶ link, agent's channel ─▶ store ─▶ leases, host, table
+ *     remove   store ─▶ leases quarantined (D3) ─▶ agent's channel ─▶ link, and the engine forgets the guest
  *
  * Refused      with one reason and nothing changed. What was done before a step that fails is undone.
- * Kept         a guest that was added is in the store and there again after a restart; one that no longer fits then is left
- *              out, with a warning, and stays in the store. A guest of the configuration that is removed returns at the
- *              next start.
+ * Kept         a guest that was added is in the store, with its leases or not at all, and there again after a restart; one that no
+ *              longer fits then is left out, with a warning, and stays in the store. A guest of the configuration that is removed
+ *              returns at the next start.
  * Store        made when it is first needed, and so are lease book and control plane: a guest with an agent, one that is
  *              added or removed. A daemon with static leases alone runs without.
  *              Its folder is named by the NIC, and its MAC where the addresses are the NIC's own: they may change.
@@ -30,6 +30,7 @@ import { assignAddresses, withAddress } from './pools/assign.js';
 import type { FloatingAddresses } from './pools/floating.js';
 import { resolveLeases } from './static-leases.js';
 import { LmdbStore } from './store-lmdb.js';
+import type { AddressRecords, Store } from './store.js';
 import { type Config, type GuestConfig, parseGuest, place, requireForRun, withGuests } from '../base/config.js';
 import { BerthError, ConfigError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -58,7 +59,7 @@ export class Guests {
   control: Control | null = null;
   private readonly parts: GuestsParts;
   private planes: Planes | null = null;
-  private store: LmdbStore | null = null;
+  private store: (Store & AddressRecords) | null = null;
   /** As the plan's guests, in any order. */
   private configs: GuestConfig[];
   /** Of the plan's departed guests: the ends of their quarantines. */
@@ -125,19 +126,17 @@ export class Guests {
       this.refuseQuarantined(resolved);
       planes.publisher.refuseUnfit(resolved);
       const { plane, server } = await this.startControl();
-      const store = this.openStore();
       const guest = { ...resolved, index: plan.takeSlot() };
       const giveBack = take();
       try {
         await planes.links.add(guest);
         await server.add(guest);
-        await plane.addGuest(guest, async () => {
+        await plane.addGuest(guest, setting, async () => {
           this.takeOver(guest, planes);
           plan.add(guest);
           await this.parts.host.followPlan();
           planes.publisher.addGuest(guest);
         });
-        store.putGuest(name, setting);
       } catch (error) {
         if (plan.find(name) !== undefined) {
           await this.end(guest, planes);
@@ -160,8 +159,10 @@ export class Guests {
       const isStored = this.store?.guests().has(name) === true;
       if (guest === undefined && !isStored) throw new BerthError('ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth guest ls\` shows the guests there are`);
       await this.startControl();
-      if (isStored) this.openStore().removeGuest(name);
-      if (guest === undefined) return null;
+      if (guest === undefined) {
+        await this.openStore().commit([{ type: 'guest', guest: name, setting: null }]);
+        return null;
+      }
       await this.end(guest, planes);
       this.configs = this.configs.filter((one) => one.name !== name);
       this.parts.log.info({ guest: name }, `guest ${name} removed`);
@@ -169,21 +170,32 @@ export class Guests {
     });
   }
 
-  /** The host's shared addresses are these now: all leases on them follow. */
+  /** The host's shared addresses are these now: all leases on them follow. Where that fails nothing has changed. */
   follow(shared: readonly number[]): Promise<void> {
     return this.inTurn(async ({ publisher }) => {
       const { plan, host, log } = this.parts;
       const added = shared.filter((address) => !plan.shared.includes(address));
       const gone = plan.shared.filter((address) => !shared.includes(address));
-      const move = async (lost: Ports): Promise<void> => {
+      const move = (lost: Ports): void => {
         for (const proto of PROTOS) if (!lost[proto].isEmpty) log.warn(`${proto} ${lost[proto].format()} is used by the host itself at its new address; no guest has it any more`);
         plan.share(shared, lost);
-        await host.followPlan();
         publisher.followAddresses(gone, added);
-        for (const address of gone) host.leaveAddress(address);
       };
-      if (this.control !== null) await this.control.plane.followAddresses(added, move);
-      else await move(claimAll(host, added, leasedOnShared(plan)));
+      plan.expect(added);
+      try {
+        if (this.control !== null) await this.control.plane.followAddresses(added, move);
+        else {
+          const lost = claimAll(host, added, leasedOnShared(plan));
+          await host.followPlan();
+          move(lost);
+        }
+      } catch (error) {
+        if (plan.coming === added) for (const address of added) host.leaveAddress(address);
+        plan.expect([]);
+        throw error;
+      }
+      for (const address of gone) host.leaveAddress(address);
+      await host.followPlan(); // hears again where nothing is shared any more
     });
   }
 
@@ -199,7 +211,7 @@ export class Guests {
     return join(config.store.path, `${nic.name}-${config.addresses?.[0] ?? nic.mac.replaceAll(':', '')}`);
   }
 
-  private openStore(): LmdbStore {
+  private openStore(): Store & AddressRecords {
     return (this.store ??= new LmdbStore(this.folder));
   }
 
@@ -229,9 +241,8 @@ export class Guests {
   }
 
   private async end(guest: GuestPlan, planes: Planes): Promise<void> {
-    const control = await this.startControl();
-    control.server.remove(guest.name);
-    await control.plane.removeGuest(guest.name, () => {
+    const { plane } = await this.startControl();
+    await plane.removeGuest(guest.name, () => {
       this.parts.plan.remove(guest);
       if (!guest.onShared && guest.addresses.length > 0) this.depart(guest, planes.publisher);
       planes.publisher.removeGuest(guest);

@@ -1,6 +1,6 @@
 /** Claims: reserving ports on the host for leases, where a host process may hold some of them (D5). */
 import type { HostStack } from './host-stack.js';
-import { NO_PORTS, type Ports, PROTOS, type ProtoName } from './lease-state.js';
+import { type BookState, NO_PORTS, type Ports, portsOf, PROTOS, type ProtoName } from './lease-state.js';
 import type { Taken } from './reserve.js';
 import { type PortRange, PortSet } from '../wire/port-set.js';
 
@@ -46,4 +46,13 @@ export function claimAll(host: HostStack, addresses: readonly number[], ports: P
     }
   }
   return lost;
+}
+
+/** Lets go of those ports that nobody has in any of the states. */
+export function letGo(host: HostStack, ports: Ports, states: readonly { snapshot: () => BookState }[]): void {
+  const held = states.map((state) => portsOf(state.snapshot(), () => true));
+  for (const proto of PROTOS) {
+    const gone = held.reduce((left, one) => left.subtract(one[proto]), ports[proto]);
+    for (const { first, last } of gone.ranges()) host.unreserve(proto, first, last);
+  }
 }

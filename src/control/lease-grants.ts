@@ -7,15 +7,8 @@
 import type { PortSet } from '../wire/port-set.js';
 import { Allocator, reserveUnit, type AllocatorOptions } from './allocator.js';
 import { checkPolicy, counted, notAllowed, overThreshold, refuse, type Asker, type GuestPolicy, type Refusal } from './lease-policy.js';
-import { PROTOS, type LeaseState, type Ports } from './lease-state.js';
+import { PROTOS, type Block, type LeaseState, type Ports } from './lease-state.js';
 import { WaitingLine } from './waiting-line.js';
-
-/** A block that can be granted, until when it would be (wall clock, ms). */
-export interface Block {
-  readonly first: number;
-  readonly last: number;
-  readonly until: number;
-}
 
 export class Grants {
   readonly allocator: Allocator;
@@ -41,6 +34,14 @@ export class Grants {
   remove(guest: string): void {
     this.policies.delete(guest);
     this.#line.leave(guest);
+    this.#setUnit();
+  }
+
+  /** These guests and no others, each with its place in the line as far as it has one. */
+  replace(policies: ReadonlyMap<string, GuestPolicy>): void {
+    for (const guest of this.policies.keys()) if (!policies.has(guest)) this.#line.leave(guest);
+    this.policies.clear();
+    for (const [guest, policy] of policies) this.policies.set(guest, policy);
     this.#setUnit();
   }
 

@@ -3,7 +3,7 @@
  *
  *   lease     one change, or none for a port that has just that lease
  *   release   end-use where it was in use, then release, then quarantine (free, when the time is 0)
- *   sweep     what has run out: leases are released, quarantines become free
+ *   sweep     what has run out: leases are released, quarantines become free; nothing while it is paused
  *
  * Every move goes through LeaseState.apply: the list replayed makes the same state.
  */
@@ -16,6 +16,7 @@ export class Journal {
   readonly #quarantineMs: number;
   /** nothing ends before this time; it may be earlier than need be, after a renewal */
   #deadline = NEVER;
+  #paused = false;
   #changes: Change[] = [];
 
   constructor(state: LeaseState, quarantineMs: number) {
@@ -25,7 +26,17 @@ export class Journal {
   }
 
   get deadline(): number {
-    return this.#deadline;
+    return this.#paused ? NEVER : this.#deadline;
+  }
+
+  /** Nothing runs out until resume(). The state may be another meanwhile. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#findDeadline();
   }
 
   /** Starts a new list. */
@@ -81,7 +92,7 @@ export class Journal {
   }
 
   sweep(now: number): void {
-    if (now < this.#deadline) return;
+    if (now < this.deadline) return;
     for (const proto of PROTOS) {
       const over = this.#state.runs[proto].all.filter((run) => run.until <= now);
       const leases = new Map<string, Run[]>();

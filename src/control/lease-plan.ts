@@ -60,6 +60,8 @@ export interface PoolPlan {
 export interface LeasePlan {
   /** the host's own addresses that guests share; empty only under `sharedLater` */
   readonly shared: readonly number[];
+  /** about to be shared: reserved and muted as those are, and nothing is published there yet */
+  readonly coming: readonly number[];
   /** every address of the plan, the shared ones first, each once: the steering table's addresses */
   readonly addresses: readonly number[];
   readonly guests: readonly GuestPlan[];

@@ -27,6 +27,10 @@ export class Runs {
     return this.#runs;
   }
 
+  copy(other: Runs): void {
+    this.#runs = [...other.#runs];
+  }
+
   at(port: number): Run | null {
     const run = this.#runs.at(this.#endingFrom(port));
     return run !== undefined && run.first <= port && port <= run.last ? run : null;

@@ -38,6 +38,8 @@ export type Change =
   | { readonly type: 'epoch'; readonly guest: string; readonly epoch: number }
   | { readonly type: 'forget'; readonly guest: string };
 
+export type PortChange = Extract<Change, At>;
+
 /** What outlives the daemon. Indications do not: agents state them again. */
 export interface BookState {
   readonly tcp: readonly Run[];
@@ -52,6 +54,16 @@ export interface Holding {
   fixed: Ports;
   used: Ports;
 }
+
+/** Ports granted as a block, until when (wall clock, ms). */
+export interface Block {
+  readonly first: number;
+  readonly last: number;
+  readonly until: number;
+}
+
+/** What there is to say of a state, for those who may not alter it. */
+export type Leases = Pick<LeaseState, 'holding' | 'blocksOf' | 'at' | 'holders' | 'snapshot'>;
 
 export class LeaseState {
   readonly runs: Record<ProtoName, Runs> = { tcp: new Runs(), udp: new Runs() };
@@ -69,6 +81,26 @@ export class LeaseState {
     return this.#holdings.get(guest) ?? { leased: NO_PORTS, fixed: NO_PORTS, used: NO_PORTS };
   }
 
+  /** The guest's blocks, ascending; a block of which a part was released is its rest. */
+  blocksOf(guest: string): Block[] {
+    const blocks: Block[] = [];
+    for (const range of this.holding(guest).leased.tcp.ranges()) {
+      for (const tcp of this.runs.tcp.overlapping(range)) {
+        if (tcp.block === 0) continue;
+        for (const udp of this.runs.udp.overlapping(tcp)) {
+          if (udp.block === tcp.block && udp.guest === guest) blocks.push({ first: udp.first, last: udp.last, until: Math.min(tcp.until, udp.until) });
+        }
+      }
+    }
+    return blocks;
+  }
+
+  /** Who has the port; `run` is null when nobody has. */
+  at(proto: ProtoName, port: number): { readonly run: Run | null; readonly inUse: boolean } {
+    const run = this.runs[proto].at(port);
+    return { run, inUse: run?.state === 'leased' && this.holding(run.guest).used[proto].has(port) };
+  }
+
   /** Everybody who holds a lease. */
   get holders(): string[] {
     return [...this.#holdings.keys()];
@@ -76,6 +108,15 @@ export class LeaseState {
 
   snapshot(): BookState {
     return { tcp: [...this.runs.tcp.all], udp: [...this.runs.udp.all], epochs: Object.fromEntries([...this.epochs].sort()) };
+  }
+
+  /** Becomes what the other is now; the two go on apart. */
+  copy(other: LeaseState): void {
+    for (const proto of PROTOS) this.runs[proto].copy(other.runs[proto]);
+    this.epochs.clear();
+    for (const [guest, epoch] of other.epochs) this.epochs.set(guest, epoch);
+    this.#holdings.clear();
+    for (const [guest, holding] of other.#holdings) this.#holdings.set(guest, { ...holding });
   }
 
   apply(change: Change): void {
@@ -130,6 +171,12 @@ export function usesOf(guest: string, used: Ports): Change[] {
 /** The ports of those runs that are wanted. */
 export function portsOf({ tcp, udp }: BookState, wanted: (run: Run) => boolean): Ports {
   return { tcp: PortSet.fromRanges(tcp.filter(wanted)), udp: PortSet.fromRanges(udp.filter(wanted)) };
+}
+
+/** The ports of those changes that are wanted. */
+export function changedPorts(changes: readonly Change[], wanted: (change: PortChange) => boolean): Ports {
+  const found = changes.filter((change): change is PortChange => 'first' in change && wanted(change));
+  return { tcp: PortSet.fromRanges(found.filter(({ proto }) => proto === 'tcp')), udp: PortSet.fromRanges(found.filter(({ proto }) => proto === 'udp')) };
 }
 
 /** What each guest has lost by the changes. */

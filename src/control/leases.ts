@@ -7,16 +7,17 @@
  *              had run out by then: commit and publish them in either case.
  * Clock        `now` is the wall clock in ms, so that `until` outlives the daemon; what had run out by then is ended first.
  * Count        one port held in both protocols counts once. Leases of the configuration have no end and do not count.
- * Committing   a change holds when the store has it. When a commit fails, make a new book from what the store loads.
+ * Committing   a change holds when the store has it. When a commit fails, restore() the book to what has been committed; what was
+ *              decided on the changes that failed is not true any more, and has to be decided again.
  * Not here     which ports a block gets (allocator.ts), what a guest may have (lease-policy.ts), the store, the steering table.
  */
 import { PortSet } from '../wire/port-set.js';
 import type { AllocatorOptions } from './allocator.js';
-import { Grants, heldByAnother, notLeased, type Block } from './lease-grants.js';
+import { Grants, heldByAnother, notLeased } from './lease-grants.js';
 import { Journal } from './lease-journal.js';
 import { counted, refuse, type GuestPolicy, type Refusal } from './lease-policy.js';
 import type { Run } from './lease-ranges.js';
-import { LeaseState, NEVER, NO_PORTS, PROTOS, type BookState, type Change, type Holding, type Ports, type ProtoName } from './lease-state.js';
+import { LeaseState, NEVER, NO_PORTS, PROTOS, type Block, type BookState, type Change, type Holding, type Ports, type ProtoName } from './lease-state.js';
 
 export interface LeaseBookOptions extends AllocatorOptions {
   /** how long a released port is kept from other guests (D3); 0: not at all */
@@ -47,6 +48,21 @@ export class LeaseBook {
     this.#state = new LeaseState(options.restored);
     this.#journal = new Journal(this.#state, options.quarantineMs);
     this.#grants = new Grants(this.#state, options, options.turnMs ?? TURN_MS);
+  }
+
+  /**
+   * After a commit that failed: leases, epochs and what is in use are those of `committed` again, and the guests are these. What the
+   * host was found to use stays known. Paused, since nobody could renew.
+   */
+  restore(committed: LeaseState, guests: ReadonlyMap<string, GuestPolicy>): void {
+    this.#state.copy(committed);
+    this.#grants.replace(guests);
+    this.pause();
+  }
+
+  /** Nothing runs out until grace(). */
+  pause(): void {
+    this.#journal.pause();
   }
 
   /** Adds a guest, or replaces its policy: what it holds stays. Throws BerthError `ERR_POLICY`. */
@@ -145,10 +161,11 @@ export class LeaseBook {
     return { ...this.#done(), until: ends ? until : null };
   }
 
-  /** After the daemon was away: nobody could renew, so every lease, over or not, lasts at least until now + `ms`. */
+  /** After the daemon or its store was away: nobody could renew, so every lease, over or not, lasts at least until now + `ms`. */
   grace(now: number, ms: number): Result {
     this.#journal.begin();
     for (const guest of this.holders) this.#journal.prolong(guest, ({ until }) => Math.max(until, now + ms));
+    this.#journal.resume();
     return this.#done();
   }
 
@@ -218,26 +235,15 @@ export class LeaseBook {
     return { tcp: free('tcp'), udp: free('udp') };
   }
 
-  /** What the guest holds and uses, and its blocks, ascending; a block of which a part was released is its rest. */
+  /** What the guest holds and uses, its blocks, and what counts towards its threshold. */
   holding(guest: string): Readonly<Holding> & { readonly blocks: readonly Block[]; readonly count: number } {
     const holding = this.#state.holding(guest);
-    const blocks: Block[] = [];
-    for (const range of holding.leased.tcp.ranges()) {
-      for (const tcp of this.#state.runs.tcp.overlapping(range)) {
-        if (tcp.block === 0) continue;
-        for (const udp of this.#state.runs.udp.overlapping(tcp)) {
-          if (udp.block === tcp.block && udp.guest === guest) blocks.push({ first: udp.first, last: udp.last, until: Math.min(tcp.until, udp.until) });
-        }
-      }
-    }
-    return { ...holding, blocks, count: counted(holding).size };
+    return { ...holding, blocks: this.#state.blocksOf(guest), count: counted(holding).size };
   }
 
   /** What there is to say about a port; `run` is null for one that nobody holds. */
   explain(proto: ProtoName, port: number): { readonly run: Run | null; readonly inUse: boolean; readonly hosts: boolean } {
-    const run = this.#state.runs[proto].at(port);
-    const inUse = run?.state === 'leased' && this.#state.holding(run.guest).used[proto].has(port);
-    return { run, inUse, hosts: this.#grants.allocator.isHosts(proto, port) };
+    return { ...this.#state.at(proto, port), hosts: this.#grants.allocator.isHosts(proto, port) };
   }
 
   /** Everybody who holds a lease, also those that only the restored state knows. */

@@ -18,6 +18,7 @@ const MOST_LINKS = NO_LINK;
 
 export class LivePlan implements LeasePlan {
   shared: readonly number[];
+  coming: readonly number[] = [];
   addresses: readonly number[];
   guests: readonly GuestPlan[];
   departed: readonly Departed[] = [];
@@ -52,9 +53,15 @@ export class LivePlan implements LeasePlan {
     this.free.push(index);
   }
 
-  /** Leases on the shared addresses are on these now, but for `lost`. */
+  /** These are about to be shared; none: they are not. */
+  expect(addresses: readonly number[]): void {
+    this.coming = addresses;
+  }
+
+  /** Leases on the shared addresses are on these now, but for `lost`; no others are expected. */
   share(shared: readonly number[], lost: Ports): void {
     this.shared = shared;
+    this.coming = [];
     this.guests = this.guests.map((guest) => {
       if (!guest.onShared) return guest;
       const { tcp, udp, useTcp, useUdp } = guest;

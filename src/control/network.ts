@@ -5,6 +5,7 @@
  *
  * Follows      the NIC's own addresses, where the configuration lists none. An address that a guest leases by itself, or of a
  *              pool, is not shared, and while the NIC has no address at all the old ones stay.
+ * Failed       what could not be followed is tried again, and said once.
  */
 import { networkFacts } from './facts.js';
 import type { LivePlan } from './live-plan.js';
@@ -24,11 +25,16 @@ export interface NetworkParts {
   log: Log;
 }
 
+const RETRY_MS = 1000;
+
 export class Network {
   facts: NetworkFacts;
   private readonly parts: NetworkParts;
   private stopWatching: () => void = () => undefined;
   private looking: Promise<void> = Promise.resolve();
+  private retry: NodeJS.Timeout | null = null;
+  /** Why what has changed could not be followed; empty when it was. */
+  private said = '';
   private closed = false;
 
   constructor(parts: NetworkParts) {
@@ -41,7 +47,17 @@ export class Network {
     const look = (): void => {
       this.looking = this.looking
         .then(() => this.look(follow, changed))
-        .catch((error: unknown) => this.parts.log.error({ err: error }, `a change of the host's network could not be followed: ${messageOf(error)}`));
+        .then(
+          () => void (this.said = ''),
+          (error: unknown) => {
+            if (messageOf(error) !== this.said) this.parts.log.error({ err: error }, `a change of the host's network could not be followed yet: ${messageOf(error)}`);
+            this.said = messageOf(error);
+            this.retry ??= setTimeout(() => {
+              this.retry = null;
+              look();
+            }, RETRY_MS);
+          },
+        );
     };
     this.stopWatching = watchNetwork(look);
     look(); // what has changed since the start was read
@@ -51,6 +67,7 @@ export class Network {
     this.closed = true;
     this.stopWatching();
     await this.looking;
+    if (this.retry !== null) clearTimeout(this.retry);
   }
 
   private async look(follow: (shared: readonly number[]) => Promise<void>, changed: () => void): Promise<void> {

@@ -1,39 +1,35 @@
 /**
- * Control plane: makes true what the lease book decides.
+ * Control plane: what can be asked of the lease book, and what is to follow.
  *
- *     lease book ─▶ reserve on the host ══▶ commit to the store ─▶ mute ─▶ steering table ─▶ unmute ══▶ answers
- *     └─ at once, in the order asked ─┘     └─ in batches: all that was decided while the last one was made true ─┘
+ *     lease book, reserve on the host ══▶ commit to the store ─▶ mute ─▶ steering table ─▶ unmute ══▶ answers
+ *     └─ at once, in the order asked ─┘   └─ operations.ts ─┘    └───────── effects.ts ────────┘
  *
- * Batches      one commit and one transaction of nft for each operation took 2 ms and more of waiting; a hundred guests wait together.
- * Durable      an answer is given only after its commit. A commit that fails is an answer that fails; the book is then ahead of
- *              the store until the daemon is started again.
- * Long         over 300 lines: each operation is here with the order of its effects, which is what there is to get wrong.
+ * Durable      an answer is given only after its commit, and from what is committed (`leases`). A commit that fails is an answer that
+ *              fails; the book is then what is committed, and all goes on (operations.ts).
  * Host first   a port that a host process holds is found when its socket cannot be bound; it is never leased, and the
  *              grant goes on with the next block (D5).
- * Indications  are not stored: the agent states them again. The data plane's own (D7) are not in the book; `settle` ends
- *              those that an agent does not state.
- * Not here     who may speak (session.ts), what is granted (leases.ts).
+ * Indications  are not stored: the agent states them again. The data plane's own (D7) are not in the book; `endUse` and the beginning
+ *              of a session end those that an agent does not state.
+ * Not here     who may speak (session.ts), what is granted (leases.ts), when leases run out (lease-clock.ts).
  */
+import { Effects } from './effects.js';
 import { claimAll, claimRanges, claimRun } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
+import { LeaseClock } from './lease-clock.js';
 import { type GuestPlan, leasedElsewhere, type LeasePlan } from './lease-plan.js';
-import { type Change, changesOf, endedBy, NEVER, NO_PORTS, type Ports, portsOf, PROTOS, type ProtoName, usesOf } from './lease-state.js';
+import { type Change, type Leases, NEVER, NO_PORTS, type Ports, portsOf, PROTOS, type ProtoName } from './lease-state.js';
 import { type BlockResult, LeaseBook, type Result, type SomePorts } from './leases.js';
+import { type Decision, Operations, type Sequel } from './operations.js';
 import type { Publisher } from './publisher.js';
 import type { Taken } from './reserve.js';
-import type { Store } from './store.js';
-import { Batches } from '../base/batches.js';
+import { isStoreFailure, type Store } from './store.js';
 import { BerthError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { type PortRange, PortSet } from '../wire/port-set.js';
 
-/** Timers of Node take at most 2^31 ms. */
-const LONGEST_TIMER_MS = 2 ** 30;
-/** Leases that ended while the daemon was away last this long, so that their guests can renew. */
-const RETURN_MS = 30_000;
 /** Why a lease ended, as its guest is told. */
-const RUN_OUT = 'the lease has run out';
 const HOST_HAS_IT = 'a process of the host itself uses the port';
+const HOST_HAD_IT = 'the host itself uses it at its new address';
 
 export interface PlaneParts {
   plan: LeasePlan;
@@ -44,114 +40,101 @@ export interface PlaneParts {
   log: Log;
 }
 
-/** What an operation has decided, and what is to follow when it is in the table. */
-interface Decided {
-  readonly changes: readonly Change[];
-  readonly after: (() => void) | (() => Promise<void>) | null;
-  /** Why leases end that do; null: whoever decided it tells. */
-  readonly reason: string | null;
-}
-
 export class ControlPlane {
   readonly book: LeaseBook;
   /** Called for leases that have ended, once they have, unless by plane.release: whoever calls that knows. */
   onEnded: (guest: string, ports: Ports, reason: string) => void = () => undefined;
   private readonly parts: PlaneParts;
-  /** Ports that the host is silent for, besides the plan's. */
-  private muted: Ports = NO_PORTS;
-  private readonly batches = new Batches<Decided>((decided) => this.makeTrue(decided));
-  private timer: NodeJS.Timeout | null = null;
-  private closed = false;
+  private readonly operations: Operations;
+  private readonly effects: Effects;
+  private readonly clock: LeaseClock;
 
+  /** All that the book holds has been committed. */
   private constructor(parts: PlaneParts, book: LeaseBook) {
     this.parts = parts;
     this.book = book;
+    this.operations = new Operations(parts, book, async (batch) => {
+      await this.effects.makeTrue(batch);
+      this.clock.watch();
+    });
+    this.effects = new Effects({ ...parts, book }, this.operations.committed, (...lost) => this.onEnded(...lost));
+    this.clock = new LeaseClock(book, this.operations, this.effects);
   }
 
   /** Takes up what the store holds, gives every guest its configured leases, and publishes the rest. */
   static async start(parts: PlaneParts): Promise<ControlPlane> {
     const book = new LeaseBook({ ...parts.bookOptions, restored: parts.store.load() });
-    const plane = new ControlPlane(parts, book);
+    book.pause(); // while the daemon was away nobody could renew
     const now = Date.now();
-    const changes: Change[] = [...book.grace(now, RETURN_MS).changes];
+    const changes: Change[] = [];
     for (const guest of parts.plan.guests) book.addGuest(guest.name, guest.policy);
     for (const holder of book.holders) {
       if (!parts.plan.guests.some((guest) => guest.name === holder)) changes.push(...book.removeGuest(holder, now).changes);
     }
     for (const guest of parts.plan.guests) {
-      const { changes: fixed, refusal } = book.setFixed(guest.name, guest.onShared ? { tcp: guest.tcp, udp: guest.udp } : NO_PORTS, now);
+      const { changes: fixed, refusal } = book.setFixed(guest.name, guest.onShared ? guest : NO_PORTS, now);
       changes.push(...fixed);
       if (refusal !== null) throw new BerthError(refusal.code, `guest ${guest.name}: ${refusal.message}`);
     }
     await parts.store.commit(changes);
-    await plane.restore(now);
-    plane.watchDeadline();
+    const plane = new ControlPlane(parts, book);
+    await plane.takeUp();
     return plane;
   }
 
+  /** What every guest holds and uses, as far as it is committed: the book may be ahead. */
+  get leases(): Leases {
+    return this.operations.committed;
+  }
+
   /**
-   * Takes up a guest with its leases of the configuration; throws, with nothing changed, where somebody has one of them.
-   * `join` makes it known to the plan, the host and the table, once it is in the store and before anything else is made true.
+   * Takes up a guest with its leases of the configuration, kept with its settings; throws, with nothing changed, where somebody has one of
+   * them. `join` makes it known to the plan, the host and the table, once it is in the store and before anything else is made true.
    */
-  async addGuest(guest: GuestPlan, join: () => Promise<void>): Promise<void> {
+  async addGuest(guest: GuestPlan, setting: object, join: () => Promise<void>): Promise<void> {
     const { host, plan } = this.parts;
-    const outcome = { failure: null as Error | null, isKnown: false };
-    await this.perform(
-      (now) => {
-        const isShared = guest.addresses.some((address) => plan.shared.includes(address));
-        const { changes, refusal } = this.book.checkFixed(guest.name, isShared ? guest : NO_PORTS, now);
-        if (refusal !== null) outcome.failure = new BerthError(refusal.code, `guest ${guest.name}: ${refusal.message}`);
-        else outcome.failure = attempt(() => host.reserveGuest(guest));
-        if (outcome.failure !== null) return { changes, refusal };
-        outcome.isKnown = true;
-        this.book.addGuest(guest.name, guest.policy);
-        const fixed = this.book.setFixed(guest.name, guest.onShared ? { tcp: guest.tcp, udp: guest.udp } : NO_PORTS, now);
-        this.book.setReserved(leasedElsewhere({ guests: [...plan.guests, guest], departed: plan.departed }));
-        return { ...fixed, changes: [...changes, ...fixed.changes] };
-      },
-      async () => {
-        // A failure is this guest's alone, not that of those whose changes are made true with it.
-        if (outcome.failure === null) await join().catch((error: unknown) => (outcome.failure = error as Error));
-      },
-    );
+    const outcome = { failure: null as Error | null, isReserved: false, isKept: false };
+    const decide = (now: number): Decision => {
+      const isShared = guest.addresses.some((address) => plan.shared.includes(address));
+      const possible = this.book.checkFixed(guest.name, isShared ? guest : NO_PORTS, now);
+      if (possible.refusal !== null) outcome.failure = new BerthError(possible.refusal.code, `guest ${guest.name}: ${possible.refusal.message}`);
+      else outcome.failure = failureOf(() => host.reserveGuest(guest));
+      if (outcome.failure !== null) return possible;
+      outcome.isReserved = true;
+      this.book.addGuest(guest.name, guest.policy);
+      this.book.setReserved(leasedElsewhere({ guests: [...plan.guests, guest], departed: plan.departed }));
+      return { ...this.book.setFixed(guest.name, guest.onShared ? guest : NO_PORTS, now), record: { type: 'guest', guest: guest.name, setting } };
+    };
+    const joinKept = async (): Promise<void> => {
+      if (outcome.failure !== null) return;
+      outcome.isKept = true;
+      await join();
+    };
+    await this.perform(decide, { after: joinKept }).catch((error: unknown) => (outcome.failure = error as Error));
     if (outcome.failure === null) return;
-    if (outcome.isKnown) {
-      await this.perform((now) => this.book.removeGuest(guest.name, now), null, null);
-      this.book.setReserved(leasedElsewhere(plan));
-      if (!guest.onShared) host.unreserveGuest(guest);
-    }
+    if (outcome.isKept) await this.forget(guest.name).catch(() => undefined); // the failure before is the one to tell
+    if (outcome.isReserved && !guest.onShared) host.unreserveGuest(guest);
     throw outcome.failure;
   }
 
-  /** Ends all that the guest has. `leave` has the plan and the table without it. */
-  async removeGuest(guest: string, leave: () => void): Promise<void> {
-    const leaveSilence = (): void => {
-      // What the plan has kept muted is muted as a quarantine from here on.
-      this.muted = both(this.muted, this.granted(), (muted, ports) => muted.union(ports));
-      leave();
-    };
-    await this.perform((now) => this.book.removeGuest(guest, now), leaveSilence, null);
-    this.book.setReserved(leasedElsewhere(this.parts.plan));
-    await this.parts.host.setGranted(this.muted);
+  /** Ends all that the guest has, and forgets its settings. `leave` has the plan and the table without it. */
+  removeGuest(guest: string, leave: () => void): Promise<void> {
+    return this.forget(guest, { after: leave });
   }
 
   /**
-   * All leases on shared addresses are on `added` too, but for those ports that a host process holds there: these leases end.
-   * `move` has the plan, the host and the table follow, and is given what was lost.
+   * All leases on shared addresses are on the plan's coming ones, `added`, too, but for those ports that a host process holds there:
+   * these leases end. `move` has the plan and the table follow, when all is muted there, and is given what was lost.
    */
-  async followAddresses(added: readonly number[], move: (lost: Ports) => Promise<void>): Promise<void> {
-    const { publisher, host } = this.parts;
+  async followAddresses(added: readonly number[], move: (lost: Ports) => void): Promise<void> {
+    const { host } = this.parts;
     const lost = claimAll(host, added, portsOf(this.book.snapshot(), () => true));
-    await this.perform(
-      (now) => ({ changes: PROTOS.flatMap((proto) => [...lost[proto].ports()].flatMap((port) => this.book.hostTook(proto, port, now).changes)), refusal: null }),
-      async () => {
-        await move(lost);
-        const state = this.book.snapshot();
-        for (const proto of PROTOS) for (const run of state[proto]) if (run.until !== NEVER) publisher.apply(changesOf(proto, run), added);
-        for (const guest of this.book.holders) publisher.apply(usesOf(guest, this.book.holding(guest).used), added);
-      },
-      'the host itself uses it at its new address',
-    );
+    const follow = async (): Promise<void> => {
+      await host.followPlan();
+      move(lost);
+      this.effects.publish(null, added);
+    };
+    await this.perform((now) => this.loseToHost(lost, now), { after: follow, reason: HOST_HAD_IT });
   }
 
   /** Grants a block; tries its ports on the host first. */
@@ -160,19 +143,20 @@ export class ControlPlane {
   }
 
   /**
-   * What a session begins with, decided at once: a guest that has no block gets its first one, if there is one for it (R1, R7),
-   * and in use is what it states. Refused: a later session has begun meanwhile.
+   * What a session begins with, decided at once: what the guest holds is renewed, one that has no block gets its first one, if there is one
+   * for it (R1, R7), and in use is what it states. Refused: a later session has begun meanwhile.
    */
   begin(guest: string, epoch: number, used: SomePorts): Promise<Result> {
     return this.perform(
       (now) => {
         const current = this.book.hello(guest, epoch);
         if (current.refusal !== null) return current;
+        const renewed = this.book.renew(guest, now).changes;
         const first = this.book.holding(guest).blocks.length === 0 ? this.findBlock(guest, now).changes : [];
         // Ports that are not leased are no use that could be refused: the first hello states all that the guest has open.
-        return { ...current, changes: [...current.changes, ...first, ...this.book.resync(guest, used).changes] };
+        return { ...current, changes: [...current.changes, ...renewed, ...first, ...this.book.resync(guest, used).changes] };
       },
-      () => this.endOthers(guest),
+      { after: () => this.endOthers(guest) },
     );
   }
 
@@ -194,16 +178,17 @@ export class ControlPlane {
     });
   }
 
-  async release(guest: string, ports: SomePorts): Promise<Result> {
-    const [, released] = await Promise.all([
-      this.perform((now) => this.book.expire(now)),
-      this.perform((now) => this.book.release(guest, ports, now), null, null),
-    ]);
-    return released;
+  release(guest: string, ports: SomePorts): Promise<Result> {
+    return this.perform((now) => this.book.release(guest, ports, now));
   }
 
-  renew(guest: string): Promise<ReturnType<LeaseBook['renew']>> {
-    return this.perform((now) => this.book.renew(guest, now));
+  async renew(guest: string): Promise<ReturnType<LeaseBook['renew']>> {
+    try {
+      return await this.perform((now) => this.book.renew(guest, now));
+    } catch (error) {
+      if (isStoreFailure(error)) this.clock.owe(guest);
+      throw error;
+    }
   }
 
   hello(guest: string, epoch: number): Promise<Result> {
@@ -216,13 +201,11 @@ export class ControlPlane {
 
   /** Also ends uses that only the data plane knows of (D7). */
   endUse(guest: string, ports: Ports): Promise<Result> {
-    return this.perform(
-      () => this.book.endUse(guest, ports),
-      () => {
-        const { leased } = this.book.holding(guest);
-        this.parts.publisher.endImplicit(guest, { tcp: ports.tcp.intersect(leased.tcp), udp: ports.udp.intersect(leased.udp) });
-      },
-    );
+    const endImplicit = (): void => {
+      const { leased } = this.leases.holding(guest);
+      this.parts.publisher.endImplicit(guest, { tcp: ports.tcp.intersect(leased.tcp), udp: ports.udp.intersect(leased.udp) });
+    };
+    return this.perform(() => this.book.endUse(guest, ports), { after: endImplicit });
   }
 
   /** Makes what is in use exactly what the guest states. What the data plane alone knows of (D7) stays: it may be newer. */
@@ -232,22 +215,18 @@ export class ControlPlane {
 
   /** The guest said nothing for the grace period (D4). */
   silence(guest: string): Promise<Result> {
-    return this.perform(
-      () => this.book.silence(guest),
-      () => this.endOthers(guest),
-    );
+    return this.perform(() => this.book.silence(guest), { after: () => this.endOthers(guest) });
   }
 
   /** The epoch of the guest's latest session. */
   epochOf(guest: string): number {
-    return this.book.snapshot().epochs[guest] ?? 0;
+    return this.leases.snapshot().epochs[guest] ?? 0;
   }
 
   /** Waits for what is being done, then stops the clock. */
   async close(): Promise<void> {
-    this.closed = true;
-    if (this.timer !== null) clearTimeout(this.timer);
-    await this.batches.idle();
+    this.clock.close();
+    await this.operations.idle();
   }
 
   private findBlock(guest: string, now: number): BlockResult {
@@ -265,25 +244,26 @@ export class ControlPlane {
     }
   }
 
-  /** What is in use is what the book has now, and nothing else. */
+  private async forget(guest: string, sequel: Sequel = {}): Promise<void> {
+    await this.perform((now) => ({ ...this.book.removeGuest(guest, now), record: { type: 'guest', guest, setting: null } as const }), sequel);
+    this.book.setReserved(leasedElsewhere(this.parts.plan));
+  }
+
+  private loseToHost(lost: Ports, now: number): Result {
+    return { changes: PROTOS.flatMap((proto) => [...lost[proto].ports()].flatMap((port) => this.book.hostTook(proto, port, now).changes)), refusal: null };
+  }
+
+  /** What is in use is what is committed as that, and nothing else. */
   private endOthers(guest: string): void {
-    const { leased, used } = this.book.holding(guest);
+    const { leased, used } = this.leases.holding(guest);
     this.parts.publisher.endImplicit(guest, { tcp: leased.tcp.subtract(used.tcp), udp: leased.udp.subtract(used.udp) });
   }
 
-  /**
-   * Decides now; resolves when that is true. `after` follows the operation's own changes in the steering table, before those of
-   * the next. `reason`: why leases end that do; null for those whose end needs no word.
-   */
-  private async perform<R extends Result>(operation: (now: number) => R, after: Decided['after'] = null, reason: string | null = RUN_OUT): Promise<R> {
-    try {
-      const result = operation(Date.now());
-      if (result.changes.length > 0 || after !== null) await this.batches.add({ changes: result.changes, after, reason });
-      return result;
-    } catch (error) {
-      this.parts.log.error({ err: error }, 'a control operation failed');
-      throw error;
-    }
+  /** Decides on what has not run out by now; resolves with what came of it, when that is true. */
+  private perform<R extends Decision>(decision: (now: number) => R, sequel: Sequel = {}): Promise<R> {
+    const now = Date.now();
+    this.clock.tick(now);
+    return this.operations.perform(decision, sequel, now);
   }
 
   /** Reserves the ranges on the host; the first port that a host process holds, or null when all are reserved. */
@@ -293,93 +273,22 @@ export class ControlPlane {
     return taken;
   }
 
-  /** Commits, then changes the host and the table. What ends is discarded by the table before the host may have it again. */
-  private async makeTrue(decided: readonly Decided[]): Promise<void> {
-    const { store, host, publisher, log } = this.parts;
-    const changes = decided.flatMap((one) => one.changes);
-    const stored = changes.filter(({ type }) => type !== 'use' && type !== 'end-use');
-    if (stored.length > 0) await store.commit(stored);
-    // What the configuration leased is the plan's to mute, until it is quarantined after a guest that was removed.
-    const held = changedPorts(changes, (change) => (change.type === 'lease' && change.until !== NEVER) || change.type === 'quarantine');
-    const silent = both(held, this.muted, (ports, muted) => ports.subtract(muted));
-    const freed = changedPorts(changes, ({ type }) => type === 'free');
-    // The host is silent before the first frame may be steered, and hears again only after the last one.
-    if (count(silent) > 0) {
-      this.muted = both(this.muted, silent, (muted, ports) => muted.union(ports));
-      await host.setGranted(this.muted);
-    }
-    for (const one of decided) {
-      publisher.apply(one.changes);
-      await one.after?.();
-    }
-    if (count(freed) > 0) {
-      // What has been leased again meanwhile found its sockets there, and keeps them.
-      const gone = both(freed, this.granted(), (ports, granted) => ports.subtract(granted));
-      for (const proto of PROTOS) for (const { first, last } of gone[proto].ranges()) host.unreserve(proto, first, last);
-      this.muted = both(this.muted, gone, (muted, ports) => muted.subtract(ports));
-      host.setGranted(this.muted).catch((error: unknown) => {
-        log.error({ err: error }, 'ports that are free again stay silent');
-      });
-    }
-    for (const one of decided) if (one.reason !== null) this.tellEnded(one.changes, one.reason);
-    this.watchDeadline();
+  /** Makes true what the store had. What a host process took in between is its now, and the guest finds it missing in its welcome. */
+  private async takeUp(): Promise<void> {
+    const state = this.leases.snapshot();
+    const lostOf = (proto: ProtoName): PortSet => {
+      const ports = state[proto].filter(({ until }) => until !== NEVER).flatMap((run) => claimRun(this.parts.host, proto, run));
+      return PortSet.fromRanges(ports.map((port) => ({ first: port, last: port })));
+    };
+    const lost = { tcp: lostOf('tcp'), udp: lostOf('udp') };
+    await this.effects.takeUp();
+    await this.perform((now) => this.loseToHost(lost, now), { reason: HOST_HAS_IT });
+    await this.clock.resume();
   }
-
-  /** Publishes restored leases and quarantines, which the store has already. */
-  private async restore(now: number): Promise<void> {
-    const { host, publisher } = this.parts;
-    const lost: Change[] = [];
-    for (const proto of PROTOS) {
-      for (const run of this.book.snapshot()[proto]) {
-        if (run.until === NEVER) continue;
-        // What a host process took in between is its now, and the guest finds it missing in its welcome.
-        for (const port of claimRun(host, proto, run)) lost.push(...this.book.hostTook(proto, port, now).changes);
-        publisher.apply(changesOf(proto, run));
-      }
-    }
-    this.muted = this.granted();
-    await host.setGranted(this.muted);
-    await this.makeTrue([{ changes: lost, after: null, reason: HOST_HAS_IT }]);
-  }
-
-  /** Every port that is leased or quarantined, but for those of the configuration. */
-  private granted(): Ports {
-    return portsOf(this.book.snapshot(), ({ until }) => until !== NEVER);
-  }
-
-  private tellEnded(changes: readonly Change[], reason: string): void {
-    for (const [guest, ports] of endedBy(changes)) this.onEnded(guest, ports, reason);
-  }
-
-  private watchDeadline(): void {
-    if (this.timer !== null) clearTimeout(this.timer);
-    const deadline = this.book.nextDeadline();
-    if (deadline === null || this.closed) return;
-    const wait = Math.min(Math.max(1, deadline - Date.now()), LONGEST_TIMER_MS);
-    this.timer = setTimeout(() => {
-      const again = (): void => {
-        this.watchDeadline();
-      };
-      void this.perform((now) => this.book.expire(now)).then(again, again);
-    }, wait);
-  }
-}
-
-function changedPorts(changes: readonly Change[], wanted: (change: Change) => boolean): Ports {
-  const ranges = (proto: ProtoName): PortSet => PortSet.fromRanges(changes.filter((change): change is Change & { first: number; last: number } => 'first' in change && change.proto === proto && wanted(change)));
-  return { tcp: ranges('tcp'), udp: ranges('udp') };
-}
-
-function both(a: Ports, b: Ports, operation: (a: PortSet, b: PortSet) => PortSet): Ports {
-  return { tcp: operation(a.tcp, b.tcp), udp: operation(a.udp, b.udp) };
-}
-
-function count({ tcp, udp }: Ports): number {
-  return tcp.size + udp.size;
 }
 
 /** What the action throws, or null. */
-function attempt(action: () => void): Error | null {
+function failureOf(action: () => void): Error | null {
   try {
     action();
     return null;

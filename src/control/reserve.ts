@@ -81,11 +81,11 @@ export class Reservation {
     for (const address of guest.addresses) for (const proto of PROTOS) this.close(address, proto, guest[proto]);
   }
 
-  /** Binds ports first … last on every shared address, but for those that are bound already; all or, when a host process holds one, none of them. */
+  /** Binds ports first … last on every shared or coming address, but for those that are bound already; all or, when a host process holds one, none of them. */
   reserve(proto: ProtoName, first: number, last: number): Taken | null {
     const ports = PortSet.fromRanges([{ first, last }]);
-    this.raiseLimit(ports.size * this.plan.shared.length);
-    const fresh = this.plan.shared.map((address) => ({ address, missing: this.missing(address, proto, ports) }));
+    this.raiseLimit(ports.size * this.shared.length);
+    const fresh = this.shared.map((address) => ({ address, missing: this.missing(address, proto, ports) }));
     for (const { address, missing } of fresh) {
       const taken = this.bind(address, proto, missing);
       if (taken === null) continue;
@@ -95,14 +95,14 @@ export class Reservation {
     return null;
   }
 
-  /** Ports among first … last that are bound on every shared address. */
+  /** Ports among first … last that are bound on every shared or coming address. */
   held(proto: ProtoName, first: number, last: number): PortSet {
     const ports = PortSet.fromRanges([{ first, last }]);
-    return this.plan.shared.reduce((held, address) => held.subtract(this.missing(address, proto, held)), ports);
+    return this.shared.reduce((held, address) => held.subtract(this.missing(address, proto, held)), ports);
   }
 
   unreserve(proto: ProtoName, first: number, last: number): void {
-    for (const address of this.plan.shared) this.close(address, proto, PortSet.fromRanges([{ first, last }]));
+    for (const address of this.shared) this.close(address, proto, PortSet.fromRanges([{ first, last }]));
   }
 
   /** Binds the ports on one address, but for those that a host process holds there, which it returns. */
@@ -125,8 +125,12 @@ export class Reservation {
     for (const key of [...this.fds.keys()]) this.letGo(key);
   }
 
+  private get shared(): readonly number[] {
+    return [...this.plan.shared, ...this.plan.coming];
+  }
+
   private raiseLimit(more: number): void {
-    const wanted = this.fds.size + more + 2 * 65_536 * this.plan.shared.length;
+    const wanted = this.fds.size + more + 2 * 65_536 * this.shared.length;
     if (wanted <= this.asked) return;
     this.asked = wanted;
     addon().raiseFileLimit(wanted);

@@ -15,6 +15,7 @@ import type { ControlPlane } from './plane.js';
 import type { Ports } from './lease-state.js';
 import { NEVER } from './lease-state.js';
 import type { Refusal } from './lease-policy.js';
+import { isStoreFailure } from './store.js';
 import { messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { TokenBucket } from '../base/rate-limit.js';
@@ -199,8 +200,10 @@ export class Session {
     try {
       await this.handle(id, method, read.value);
     } catch (error) {
-      this.log.error({ guest: this.guest, err: error }, `${method} failed`);
+      if (!isStoreFailure(error)) this.log.error({ guest: this.guest, err: error }, `${method} failed`);
       this.send(encodeRefusal(id, INTERNAL_ERROR, 'the host could not do it; try again'));
+      // A session begins whole or not at all.
+      if (!this.greeted) this.end(null);
     }
   }
 
@@ -277,9 +280,10 @@ export class Session {
   }
 
   private holding(): ResultToSend<'request'> {
-    const { leased, blocks } = this.plane.book.holding(this.guest);
+    const { leases } = this.plane;
+    const blocks = leases.blocksOf(this.guest);
     const until = Math.min(...blocks.map((block) => block.until));
-    return { leases: leased, blocks: [...blocks], ...(Number.isFinite(until) && until < NEVER ? { until } : {}) };
+    return { leases: leases.holding(this.guest).leased, blocks, ...(Number.isFinite(until) && until < NEVER ? { until } : {}) };
   }
 
   private settle(id: Id, method: 'release' | 'use' | 'end-use', refusal: Refusal | null): void {

@@ -50,7 +50,7 @@ export function resolveLeases(config: Config, options: ResolveOptions = {}): Lea
   const owned = [...(options.hostAddresses ?? []).filter(({ address }) => !shared.includes(address)), ...shared.map((address): Owned => ({ address, owner: 'a shared address, the host\'s own' })), ...namedAddresses(config, guests, problems)];
   const pools = resolveAddressPools(config, owned, notUnicast, problems);
   problems.throwIfAny();
-  return { shared, addresses, guests, departed: [], pool, pools };
+  return { shared, coming: [], addresses, guests, departed: [], pool, pools };
 }
 
 /** Those that guests lease by name, not from a pool. */

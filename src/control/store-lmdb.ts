@@ -10,29 +10,31 @@
  * Commit       one synchronous transaction with its fdatasync (0.3 ms where measured), no overlapping sync. Commits of one
  *              turn of the event loop share one: a thousand changes a second do not cost a thousand syncs.
  * Crash        LMDB never writes over pages of the last two transactions: a kill at any instant leaves the one or the other.
- * Damage       LMDB maps the file and a truncated one ends the process: data-file.ts looks at it first. Records are checked
+ * Full disk    a commit fails before LMDB has begun with it (store-room.ts).
+ * Damage       LMDB maps the file and a truncated one ends the process: store-data-file.ts looks at it first. Records are checked
  *              when they are loaded. A page damaged inside is found only as far as its records make no sense.
  */
 import { mkdirSync } from 'node:fs';
 import { open, type RootDatabase } from 'lmdb';
 import { BerthError, messageOf } from '../base/errors.js';
-import { asRun, type BookState, type Change, type ProtoName } from './lease-state.js';
+import { asRun, type BookState, type ProtoName } from './lease-state.js';
 import { cut, type Run } from './lease-ranges.js';
 import type { PortRange } from '../wire/port-set.js';
 import { checkDataFile } from './store-data-file.js';
 import { checkRun, checkRuns } from './store-records.js';
-import type { AddressRecords, GuestRecords, Store } from './store.js';
+import { makeLockRoom, makeRoom, type PageStats } from './store-room.js';
+import { type AddressRecords, isStored, type Store, type StoredChange } from './store.js';
 
 const FORMAT = 1;
 const FORMAT_KEY = ['format'];
 
 interface Waiting {
-  readonly changes: readonly Change[];
+  readonly changes: readonly StoredChange[];
   readonly resolve: () => void;
   readonly reject: (error: BerthError) => void;
 }
 
-export class LmdbStore implements Store, GuestRecords, AddressRecords {
+export class LmdbStore implements Store, AddressRecords {
   readonly #path: string;
   readonly #db: RootDatabase;
   #waiting: Waiting[] = [];
@@ -43,10 +45,11 @@ export class LmdbStore implements Store, GuestRecords, AddressRecords {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       checkDataFile(path);
+      makeLockRoom(path);
       this.#db = open({ path, encoding: 'json', overlappingSync: false, noSubdir: false });
     } catch (cause) {
       if (cause instanceof BerthError) throw cause;
-      throw new BerthError('ERR_STORE_OPEN', `the store ${path} cannot be opened (${messageOf(cause)}); check store.path and its owner`, { cause });
+      throw cannotBeOpened(path, cause);
     }
     this.#checkFormat();
   }
@@ -77,14 +80,6 @@ export class LmdbStore implements Store, GuestRecords, AddressRecords {
     }
   }
 
-  putGuest(name: string, setting: object): void {
-    this.#inTransaction(() => this.#db.putSync(['guest', name], setting));
-  }
-
-  removeGuest(name: string): void {
-    this.#inTransaction(() => this.#db.removeSync(['guest', name]));
-  }
-
   addresses(): Map<number, unknown> {
     try {
       return new Map(Array.from(this.#db.getRange({ start: ['address'], end: ['address', Infinity] }), ({ key, value }) => [(key as [string, number])[1], value as unknown]));
@@ -94,15 +89,15 @@ export class LmdbStore implements Store, GuestRecords, AddressRecords {
   }
 
   putAddress(address: number, record: object): void {
-    this.#inTransaction(() => this.#db.putSync(['address', address], record));
+    this.#setAddress(address, record);
   }
 
   removeAddress(address: number): void {
-    this.#inTransaction(() => this.#db.removeSync(['address', address]));
+    this.#setAddress(address, null);
   }
 
-  commit(changes: readonly Change[]): Promise<void> {
-    const stored = changes.filter(({ type }) => type !== 'use' && type !== 'end-use');
+  commit(changes: readonly StoredChange[]): Promise<void> {
+    const stored = changes.filter(isStored);
     if (stored.length === 0) return Promise.resolve();
     return new Promise((resolve, reject) => {
       if (this.#waiting.length === 0) setImmediate(() => this.#flush());
@@ -115,34 +110,48 @@ export class LmdbStore implements Store, GuestRecords, AddressRecords {
     await this.#db.close();
   }
 
+  /** null: removes it. */
+  #setAddress(address: number, record: object | null): void {
+    try {
+      makeRoom(this.#path, this.#db.getStats() as PageStats, [{ type: 'guest', guest: '', setting: record }]); // as much as a guest's settings
+      this.#db.transactionSync(() => {
+        this.#put(['address', address], record);
+      });
+    } catch (cause) {
+      throw notWritten(this.#path, cause);
+    }
+  }
+
   /** One transaction for all that waits. */
   #flush(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
     if (waiting.length === 0) return;
     try {
-      this.#inTransaction(() => {
-        for (const { changes } of waiting) for (const change of changes) this.#write(change);
+      const changes = waiting.flatMap((one) => one.changes);
+      makeRoom(this.#path, this.#db.getStats() as PageStats, changes);
+      this.#db.transactionSync(() => {
+        for (const change of changes) this.#write(change);
       });
-    } catch (error) {
-      for (const { reject } of waiting) reject(error as BerthError);
+    } catch (cause) {
+      const error = notWritten(this.#path, cause);
+      for (const { reject } of waiting) reject(error);
       return;
     }
     for (const { resolve } of waiting) resolve();
   }
 
-  #inTransaction(write: () => void): void {
-    try {
-      this.#db.transactionSync(write);
-    } catch (cause) {
-      throw new BerthError('ERR_STORE_WRITE', `the store ${this.#path} cannot be written (${messageOf(cause)}); nothing was granted: check the disk`, { cause });
-    }
+  #write(change: StoredChange): void {
+    if (change.type === 'guest') this.#put(['guest', change.guest], change.setting);
+    else if (change.type === 'epoch') this.#put(['epoch', change.guest], change.epoch);
+    else if (change.type === 'forget') this.#put(['epoch', change.guest], null);
+    else this.#replace(change.proto, change, asRun(change));
   }
 
-  #write(change: Change): void {
-    if (change.type === 'epoch') this.#db.putSync(['epoch', change.guest], change.epoch);
-    else if (change.type === 'forget') this.#db.removeSync(['epoch', change.guest]);
-    else this.#replace(change.proto, change, asRun(change));
+  /** null: removes it. */
+  #put(key: [string, string | number], value: object | number | null): void {
+    if (value === null) this.#db.removeSync(key);
+    else this.#db.putSync(key, value);
   }
 
   /** As Runs does in memory: what the range covers makes room, the rest of it stays. */
@@ -163,19 +172,38 @@ export class LmdbStore implements Store, GuestRecords, AddressRecords {
     return Array.from(inside, ({ key, value }) => checkRun((key as unknown[])[2], value));
   }
 
+  /** A new store. */
+  #begin(): void {
+    try {
+      makeRoom(this.#path, this.#db.getStats() as PageStats, []);
+      this.#db.putSync(FORMAT_KEY, FORMAT);
+    } catch (cause) {
+      void this.#db.close();
+      throw cannotBeOpened(this.#path, cause);
+    }
+  }
+
   #checkFormat(): void {
     let found: unknown;
     try {
       found = this.#db.get(FORMAT_KEY);
-      if (found === undefined) this.#db.putSync(FORMAT_KEY, FORMAT);
     } catch (cause) {
       throw damaged(this.#path, cause);
     }
+    if (found === undefined) this.#begin();
     if (found === undefined || found === FORMAT) return;
     void this.#db.close();
     const text = `the store ${this.#path} has another format (got ${JSON.stringify(found)}, expected ${FORMAT})`;
     throw new BerthError('ERR_STORE_FORMAT', `${text}; run the version that wrote it, or name another folder in store.path`);
   }
+}
+
+function cannotBeOpened(path: string, cause: unknown): BerthError {
+  return new BerthError('ERR_STORE_OPEN', `the store ${path} cannot be opened (${messageOf(cause)}); check store.path and its owner, and the disk's room`, { cause });
+}
+
+function notWritten(path: string, cause: unknown): BerthError {
+  return new BerthError('ERR_STORE_WRITE', `the store ${path} cannot be written (${messageOf(cause)}); nothing has changed: check the disk, and its room`, { cause });
 }
 
 function damaged(path: string, cause: unknown): BerthError {

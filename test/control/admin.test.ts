@@ -74,8 +74,8 @@ async function open({ agents = true, extra = '' } = {}): Promise<Desk> {
   const announced: string[] = [];
   let control: Control | null = null;
   if (agents) {
-    const host = { reserve: () => null, reserved: () => PortSet.EMPTY, unreserve: () => undefined, setGranted: () => undefined } as unknown as HostStack;
-    const store: Store = { load: () => ({ tcp: [], udp: [], epochs: {} }), commit: async () => undefined, close: async () => undefined };
+    const host = { reserve: () => null, reserved: () => PortSet.EMPTY, unreserve: () => undefined, setGranted: async () => undefined } as unknown as HostStack;
+    const store: Store = { load: () => ({ tcp: [], udp: [], epochs: {} }), guests: () => new Map(), commit: async () => undefined, close: async () => undefined };
     const bookOptions = { pool: plan.pool.ports!, reserve: 0, quarantineMs: 60_000, reservedByHost: NO_PORTS };
     const plane = await ControlPlane.start({ plan, bookOptions, store, publisher, host, log });
     onTestFinished(() => plane.close());

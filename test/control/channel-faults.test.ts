@@ -1,7 +1,8 @@
 /**
  * Faults on the channel: the real agent, its sockets real ones of the kernel, and the control journey of a daemon (book, store,
  * table, sessions), between them a Unix socket that loses, doubles, delays, reorders and cuts; agents and daemon end without a
- * word. When the faults are over the state is one: what is open in the guest and leased to it, and nothing else, is delivered.
+ * word, and the store fails for a while. Book, store and what is answered are one all the time, and when the faults are over so are
+ * guests and table: what is open in the guest and leased to it, and nothing else, is delivered.
  *
  * Kills        are played here: agent and daemon are in this process.
  * Sockets      lie in the namespace of the test, at ports of the pool, which no kernel hands out itself. Both guests see them.
@@ -16,10 +17,12 @@ import { expect, it, onTestFinished } from 'vitest';
 import { Agent } from '../../src/agent/agent.js';
 import { unixSocket } from '../../src/agent/channel.js';
 import type { Log } from '../../src/base/log.js';
-import type { Ports, ProtoName } from '../../src/control/lease-state.js';
+import { LeaseState, type Ports, type ProtoName } from '../../src/control/lease-state.js';
+import { isStoreFailure } from '../../src/control/store.js';
 import { PortSet } from '../../src/wire/port-set.js';
-import { Core, freshFolder } from '../support/control-core.js';
+import { Core, type CoreSetting, freshFolder } from '../support/control-core.js';
 import { FaultyChannel } from '../support/faulty-channel.js';
+import { FaultyStore } from '../support/faulty-store.js';
 import { until } from '../support/live.js';
 
 const RUNS = Number(process.env['FAULT_RUNS'] ?? 20);
@@ -28,21 +31,30 @@ type GuestName = (typeof GUESTS)[number];
 /** Asked for by name, by both; the rest are ports of blocks. */
 const PORTS = [61_000, 61_001, 61_440, 61_441, 61_447, 61_448, 61_456, 61_457, 61_471];
 const POLICY = { block: 16, maxPorts: 48, allow: { tcp: '61000-61001', udp: '61000' } };
-const SETTING = { guests: { a: POLICY, b: POLICY }, pool: { ports: '61440-61503', reserve: 0, quarantine: '50ms' } };
+const SETTING: CoreSetting = { open: (path) => new FaultyStore(path), guests: { a: POLICY, b: POLICY }, pool: { ports: '61440-61503', reserve: 0, quarantine: '50ms' } };
 const CONVERGED_MS = 5000;
 const silent = { info: () => undefined, warn: () => undefined, error: () => undefined } as unknown as Log;
 
-type Step = { what: 'open' | 'close'; port: number; proto: ProtoName } | { what: 'agent' | 'grant' | 'revoke'; guest: GuestName } | { what: 'daemon' | 'all' };
+type Step =
+  | { what: 'open' | 'close'; port: number; proto: ProtoName }
+  | { what: 'agent' | 'grant' | 'revoke'; guest: GuestName }
+  | { what: 'store'; fails: boolean }
+  | { what: 'daemon' | 'all' };
 
 const anyGuest = fc.constantFrom(...GUESTS);
 const step: fc.Arbitrary<{ step: Step; pauseMs: number }> = fc.record({
   step: fc.oneof(
     { weight: 12, arbitrary: fc.record({ what: fc.constantFrom('open' as const, 'close' as const), port: fc.constantFrom(...PORTS), proto: fc.constantFrom('tcp' as const, 'udp' as const) }) },
     { weight: 3, arbitrary: fc.record({ what: fc.constantFrom('agent' as const, 'grant' as const, 'revoke' as const), guest: anyGuest }) },
+    { weight: 3, arbitrary: fc.record({ what: fc.constant('store' as const), fails: fc.boolean() }) },
     { weight: 1, arbitrary: fc.record({ what: fc.constantFrom('daemon' as const, 'all' as const) }) },
   ),
   pauseMs: fc.integer({ min: 0, max: 40 }),
 });
+
+function unlessOfStore(error: unknown): void {
+  if (!isStoreFailure(error)) throw error;
+}
 
 /** Sockets of this process. */
 class Open {
@@ -106,15 +118,18 @@ class Machine {
         await this.endAgent(step.guest);
         this.startAgent(step.guest);
         break;
+      case 'store':
+        this.store.fails = step.fails;
+        break;
       case 'grant':
-        await this.core.plane.grantBlock(step.guest);
+        await this.core.plane.grantBlock(step.guest).catch(unlessOfStore);
         this.core.server.granted(step.guest);
         break;
       case 'revoke': {
         const { leased } = this.core.plane.book.holding(step.guest);
         const ports = { tcp: leased.tcp.intersect(PortSet.parse('61000,61440-61447')), udp: leased.udp.intersect(PortSet.parse('61000,61440-61447')) };
-        await this.core.plane.release(step.guest, ports);
-        this.core.server.revoked(step.guest, ports, 'taken back by the operator');
+        const isReleased = await this.core.plane.release(step.guest, ports).then(() => true, unlessOfStore);
+        if (isReleased) this.core.server.revoked(step.guest, ports, 'taken back by the operator');
         break;
       }
       case 'daemon':
@@ -137,6 +152,8 @@ class Machine {
       const { leased } = book.holding(guest);
       const knows = this.agents.get(guest)!['leases'];
       const delivered = this.core.delivered(guest);
+      const { tcp, udp } = book.holding(guest).used;
+      if (!delivered.tcp.equals(tcp) || !delivered.udp.equals(udp)) wrong.push(`${guest} is delivered tcp ${delivered.tcp.format()} udp ${delivered.udp.format()}, in use are tcp ${tcp.format()} udp ${udp.format()}`);
       if (!this.core.server.isConnected(guest)) wrong.push(`${guest} is away`);
       for (const proto of ['tcp', 'udp'] as const) {
         if (!knows[proto].equals(leased[proto])) wrong.push(`${guest} believes to hold ${proto} ${knows[proto].format()}, and holds ${leased[proto].format()}`);
@@ -147,10 +164,16 @@ class Machine {
     return wrong.join('; ');
   }
 
-  /** No endpoint has two owners, at any time. */
+  /** No endpoint has two owners, and nothing is answered that is not in the store, at any time. */
   checkOwners(): void {
-    const [a, b] = GUESTS.map((guest) => this.core.plane.book.holding(guest).leased);
+    const { plane, store } = this.core;
+    const [a, b] = GUESTS.map((guest) => plane.book.holding(guest).leased);
     expect({ tcp: a.tcp.intersect(b.tcp).format(), udp: a.udp.intersect(b.udp).format() }).toEqual({ tcp: '', udp: '' });
+    expect(plane.leases.snapshot()).toEqual(new LeaseState(store.load()).snapshot());
+  }
+
+  get store(): FaultyStore {
+    return this.core.store as FaultyStore;
   }
 
   /** The answer to a hello of long ago. An agent that connects at the same moment takes its place: then again. */
@@ -213,6 +236,7 @@ it.runIf(process.platform === 'linux')(`after faults, and after the ends of agen
           machine.checkOwners();
         }
         machine.faulty = false;
+        machine.store.fails = false;
         await until(() => machine.difference() === '', CONVERGED_MS, () => `one state: ${machine.difference()}`);
         // D4: what is late changes nothing.
         const before = GUESTS.map((guest) => machine.core.delivered(guest));

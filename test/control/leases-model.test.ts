@@ -1,7 +1,8 @@
 /**
  * The lease book against a model that knows one thing a port: who has it, how, and until when. Whatever is asked, in whatever
  * order: no endpoint is owned twice, quarantine, threshold and reserve are kept, what is in use is leased, nothing is refused
- * that could have been had, and the changes replayed, or stored and loaded again, make the same state.
+ * that could have been had, and the changes replayed, stored and loaded again, or taken back after a commit that failed, make the
+ * same state.
  *
  * The pool is five blocks of four ports, with named ports beside it and inside: every sequence soon runs it short.
  */
@@ -254,6 +255,14 @@ const restart: Step = (model, real) => {
   }
 };
 
+/** The store does not take it: all is as it was. */
+const lose = (ask: (book: LeaseBook, now: number) => unknown): Step => (model, real) => {
+  const guests = new Map(real.book.guests);
+  ask(real.book, model.now);
+  real.book.restore(real.replayed, guests);
+  real.take(real.book.grace(model.now, 0));
+};
+
 const guest = fc.constantFrom(...GUESTS);
 const proto = fc.constantFrom(...PROTOS);
 const port = fc.oneof(fc.integer({ min: POOL_FIRST, max: POOL_LAST }), fc.constantFrom(...NAMED.ports()));
@@ -274,6 +283,9 @@ const commands = fc.commands(
     fc.tuple(proto, port, fc.boolean()).map(([p, n, taken]) => new Asked(`host(${p} ${n}, ${taken})`, host(p, n, taken))),
     guest.map((g) => new Asked(`remove(${g})`, remove(g))),
     fc.constant(new Asked('restart()', restart)),
+    guest.map((g) => new Asked(`lose grantBlock(${g})`, lose((book, now) => book.grantBlock(g, now)))),
+    fc.tuple(guest, proto, range).map(([g, p, set]) => new Asked(`lose release(${g}, ${p} ${set.format()})`, lose((book, now) => book.release(g, { [p]: set }, now)))),
+    guest.map((g) => new Asked(`lose remove(${g})`, lose((book, now) => book.removeGuest(g, now)))),
   ],
   { maxCommands: 40, size: 'max' },
 );

@@ -260,6 +260,15 @@ describe('what can be asked about it', () => {
     expect(book.explain('tcp', 1040)).toEqual({ hosts: false, inUse: false, run: null });
   });
 
+  it('nothing runs out while it is paused; then what would be over lasts as long as is said', () => {
+    const book = bookOf(['a', 'b'], {}, { leaseTimeMs: 100 });
+    book.grantBlock('a', 0);
+    book.pause();
+    expect([lines(book.expire(150)), book.nextDeadline(), block(book, 'b', 150)]).toEqual([[], null, '1040-1055']);
+    expect(lines(book.grace(160, 30))).toEqual(['renew a tcp 1024-1039', 'renew a udp 1024-1039']);
+    expect([book.nextDeadline(), lines(book.expire(189)), lines(book.expire(190))[0]]).toEqual([190, [], 'release a tcp 1024-1039']);
+  });
+
   it('what the host said goodbye to is free again, but not what was its own from the start', () => {
     const book = bookOf(['a'], { reservedByHost: { tcp: ports('1024-1039'), udp: ports('') } });
     book.hostTook('udp', 1040, 0);

@@ -31,6 +31,18 @@ describe('a session begins in one turn', () => {
   });
 });
 
+describe('a session that begins renews', () => {
+  it('what the guest holds lasts as after a renew', async () => {
+    const core = await startCore(freshFolder(), { a: { block: 16, leaseTime: '400ms' } });
+    await core.session('a', 1);
+    await sleep(300);
+    const a = await core.session('a', 2, { tcp: '61440' });
+    await sleep(200);
+    expect(core.delivered('a').tcp.format()).toBe('61440');
+    expect(notices(a, 'revoked')).toEqual([]);
+  });
+});
+
 describe('what a guest states', () => {
   it('a later session on the same stream is welcomed as on another, and the earlier one is over', async () => {
     const core = await startCore(freshFolder(), { a: { block: 16 } });

@@ -139,7 +139,7 @@ describe.skipIf(!liveTests('pools', 'tcpdump'))('floating addresses', () => {
 
     // After its time it is anybody's; the neighbours are told that it has moved.
     expect(await berth('guest', 'rm', 'two')).toMatchObject({ code: 0 });
-    await sleep(6500);
+    await sleep(12_500);
     expect(await lines()).toEqual([held[0], `${B} unused -`, held[2]]);
     const announced = arp.announcements(B).length;
     expect(await add('four')).toMatchObject({ code: 0 });

@@ -1,6 +1,6 @@
 /**
  * The control journey of a daemon in this process: plan, store, lease book, steering table, and the guests' real sockets. Only
- * the host's own stack is played: `hostPorts` are those that its processes hold.
+ * the host's own stack is played (played-host.ts).
  *
  *     const core = await startCore(folder, { a: { block: 16 }, b: {} });     closed when the test ends
  *     const raw = await core.raw('a');                                      speaks JSON-RPC on a's socket
@@ -13,21 +13,23 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { parseConfig } from '../../src/base/config.js';
 import type { Log } from '../../src/base/log.js';
-import type { HostStack } from '../../src/control/host-stack.js';
-import type { LeasePlan } from '../../src/control/lease-plan.js';
-import { NO_PORTS, type ProtoName } from '../../src/control/lease-state.js';
+import { NO_PORTS } from '../../src/control/lease-state.js';
+import { LivePlan } from '../../src/control/live-plan.js';
 import { ControlPlane } from '../../src/control/plane.js';
 import { Publisher } from '../../src/control/publisher.js';
 import { GuestServer } from '../../src/control/server.js';
 import { resolveLeases } from '../../src/control/static-leases.js';
 import { LmdbStore } from '../../src/control/store-lmdb.js';
+import type { Store } from '../../src/control/store.js';
 import { LINK_SHIFT, PROTO_TCP, PROTO_UDP, STATE_IN_USE, STATE_MASK } from '../../src/steering/table-layout.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { PortSet } from '../../src/wire/port-set.js';
 import { Channel } from './control.js';
 import type { GuestSetting } from './live.js';
+import { PlayedHost } from './played-host.js';
 
-const SHARED = 0xc000020a;
+/** 192.0.2.10 */
+export const SHARED = 0xc000020a;
 /** Blocks are cut from these; none of them is among those that a kernel hands out itself. */
 export const POOL = { ports: '61440-63487', reserve: 0, quarantine: '60s' };
 
@@ -36,6 +38,8 @@ export interface CoreSetting {
   pool?: object;
   /** Guests whose channel a VMM listens on, at `socketOf`. */
   vmm?: readonly string[];
+  /** in the place of the store of a daemon; it is given the store's folder */
+  open?: (path: string) => Store;
 }
 
 export function freshFolder(): string {
@@ -49,48 +53,45 @@ export function freshFolder(): string {
 export class Core {
   readonly plane: ControlPlane;
   readonly server: GuestServer;
-  /** `tcp/8080`: held by processes of the host. */
-  readonly hostPorts: Set<string>;
-  readonly log: string[];
+  readonly plan: LivePlan;
+  readonly host: PlayedHost;
+  readonly store: Store;
+  readonly publisher: Publisher;
+  /** What was logged, by plane and sessions. */
+  readonly log: readonly string[];
   private readonly folder: string;
-  private readonly plan: LeasePlan;
-  private readonly store: LmdbStore;
-  private readonly publisher: Publisher;
   private isOver = false;
 
-  private constructor(folder: string, plan: LeasePlan, store: LmdbStore, publisher: Publisher, plane: ControlPlane, hostPorts: Set<string>) {
+  private constructor(folder: string, parts: Pick<Core, 'plane' | 'server' | 'plan' | 'host' | 'store' | 'publisher' | 'log'>) {
     this.folder = folder;
-    this.plan = plan;
-    this.store = store;
-    this.publisher = publisher;
-    this.plane = plane;
-    this.hostPorts = hostPorts;
-    this.log = [];
-    const say = (_: object, message: string): number => this.log.push(message);
-    const facts = { addresses: [{ address: '192.0.2.10', prefix: 24 }], gateway: '192.0.2.1', mtu: 1500, mac: '02:00:5e:10:00:01', dns: [] };
-    this.server = new GuestServer(plane, () => facts, { info: say, warn: say, error: say } as unknown as Log);
-    plane.onEnded = (guest, ports, reason) => {
-      this.server.revoked(guest, ports, reason);
-    };
+    this.plane = parts.plane;
+    this.server = parts.server;
+    this.plan = parts.plan;
+    this.host = parts.host;
+    this.store = parts.store;
+    this.publisher = parts.publisher;
+    this.log = parts.log;
   }
 
-  static async start(folder: string, { guests, pool = POOL, vmm = [] }: CoreSetting): Promise<Core> {
+  static async start(folder: string, { guests, pool = POOL, vmm = [], open = (path) => new LmdbStore(path) }: CoreSetting): Promise<Core> {
     const named = Object.entries(guests).map(([name, policy]) => [name, { link: { tap: `tap-${name}` }, agent: { socket: join(folder, `${name}.sock`), connect: vmm.includes(name) }, policy }]);
     const config = parseConfig(JSON.stringify({ nic: 'eth0', addresses: ['192.0.2.10'], pool, guests: Object.fromEntries(named) }), 'berth.yaml');
-    const plan = resolveLeases(config, { nicAddresses: [SHARED] });
+    const plan = new LivePlan(resolveLeases(config, { nicAddresses: [SHARED] }));
     const publisher = new Publisher(plan);
-    const hostPorts = new Set<string>();
-    const reserve = (proto: ProtoName, first: number, last: number): { port: number; owner: string } | null => {
-      for (let port = first; port <= last; port++) if (hostPorts.has(`${proto}/${port}`)) return { port, owner: 'nginx, pid 7' };
-      return null;
-    };
-    const host = { reserve, reserved: () => PortSet.EMPTY, unreserve: () => undefined, setGranted: () => undefined } as unknown as HostStack;
-    const store = new LmdbStore(join(folder, 'store'));
+    const host = new PlayedHost(plan);
+    const store = open(join(folder, 'store'));
     const bookOptions = { pool: plan.pool.ports!, reserve: plan.pool.reserve, quarantineMs: plan.pool.quarantineMs, reservedByHost: NO_PORTS };
-    const log = { info: () => undefined, warn: () => undefined, error: (_: object, message: string) => process.stderr.write(`${message}\n`) } as unknown as Log;
-    const plane = await ControlPlane.start({ plan, bookOptions, store, publisher, host, log });
-    const core = new Core(folder, plan, store, publisher, plane, hostPorts);
-    await core.server.start(plan);
+    const lines: string[] = [];
+    const say = (first: object | string, message?: string): number => lines.push(message ?? (first as string));
+    const log = { info: say, warn: say, error: say } as unknown as Log;
+    const plane = await ControlPlane.start({ plan, bookOptions, store, publisher, host: host.stack, log });
+    const facts = { addresses: [{ address: '192.0.2.10', prefix: 24 }], gateway: '192.0.2.1', mtu: 1500, mac: '02:00:5e:10:00:01', dns: [] };
+    const server = new GuestServer(plane, () => facts, log);
+    plane.onEnded = (guest, ports, reason) => {
+      server.revoked(guest, ports, reason);
+    };
+    const core = new Core(folder, { plane, server, plan, host, store, publisher, log: lines });
+    await server.start(plan);
     return core;
   }
 
@@ -118,7 +119,7 @@ export class Core {
 
   /** The ports for which the steering table says: deliver to this guest. */
   delivered(guest: string): { tcp: PortSet; udp: PortSet } {
-    const table = new SteeringTable(this.publisher.buffer);
+    const table = this.table();
     const link = this.plan.guests.findIndex(({ name }) => name === guest);
     const of = (proto: typeof PROTO_TCP | typeof PROTO_UDP): PortSet => {
       const found: { first: number; last: number }[] = [];
@@ -129,6 +130,10 @@ export class Core {
       return PortSet.fromRanges(found);
     };
     return { tcp: of(PROTO_TCP), udp: of(PROTO_UDP) };
+  }
+
+  table(): SteeringTable {
+    return new SteeringTable(this.publisher.buffer);
   }
 
   /** Sockets that the server has open towards the guest (of the kernel's list). */

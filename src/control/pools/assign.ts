@@ -8,7 +8,7 @@
 import type { FloatingAddresses } from './floating.js';
 import { departedOf } from './departed.js';
 import type { LivePlan } from '../live-plan.js';
-import type { AddressRecords, GuestRecords } from '../store.js';
+import type { AddressRecords, Store } from '../store.js';
 import { type AddressWish, type Config, type GuestConfig, parseGuest, place } from '../../base/config.js';
 import { BerthError, ConfigError } from '../../base/errors.js';
 import { formatIpv4, parseIpv4 } from '../../wire/address.js';
@@ -19,7 +19,7 @@ interface AssignParts {
   configs: readonly GuestConfig[];
   plan: LivePlan;
   floating: FloatingAddresses;
-  store: GuestRecords & AddressRecords;
+  store: Pick<Store, 'guests'> & AddressRecords;
 }
 
 /** The guest with the best address that it wishes, which is its own when it is taken; `take` gives how to undo that. Errors as AddressBook.choose. */
