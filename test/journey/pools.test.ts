@@ -12,7 +12,7 @@ import { freshWorld, liveTests, OUTSIDE_ADDRESS, type RunningDaemon, type Settin
 const [A, B, C, D] = ['192.0.2.100', '192.0.2.101', '192.0.2.102', '192.0.2.103'];
 const PORT = 8000;
 
-describe.skipIf(!liveTests('pools', 'tcpdump'))('floating addresses', () => {
+describe.skipIf(!liveTests('pools', 'tcpdump'))('prior system, floating addresses: dedicated, answered for by proxy', () => {
   interface Site {
     world: World;
     setting: Setting;
@@ -45,7 +45,7 @@ describe.skipIf(!liveTests('pools', 'tcpdump'))('floating addresses', () => {
     return world.peer(world.lab.outside).connect(address, PORT, { timeoutMs: 4000 });
   };
 
-  it('the address is answered for by proxy while it is in use and not before; the guest need not answer; the host has none of it', { timeout: 60_000 }, async () => {
+  it('R1, R3, R4: the address is answered for by proxy while it is in use and not before; the guest need not answer; the host has none of it', { timeout: 60_000 }, async () => {
     const { world, setting, start, berth, lines, serve } = site('pool-arp', `${A}-${B}, ${C}`, '60s');
     setting.guests = { db: { link: { netns: world.addGuest('db') }, pool: { name: 'any', policy: 'least-load' }, use: 'all' }, idle: { link: { netns: world.addGuest('idle') }, pool: { name: 'public' } } };
     const arp = await ArpWatch.start(world);
@@ -97,7 +97,7 @@ describe.skipIf(!liveTests('pools', 'tcpdump'))('floating addresses', () => {
     expect(JSON.parse((await berth('explain', B, '--json')).output) as AddressExplanation).toMatchObject({ address: B, state: 'in use', guest: 'idle', pool: 'public', network: 'eth0' });
   });
 
-  it('the same guest has the same address after kill -9; a released one waits, over a restart too, and is announced when another has it', { timeout: 90_000 }, async () => {
+  it('D3: the same guest has the same address after kill -9; a released one waits, over a restart too, and is announced when another has it', { timeout: 90_000 }, async () => {
     const { world, setting, start, berth, lines, serve } = site('pool-store', `${A}-${C}`, '6s');
     setting.guests = { one: { link: { netns: world.addGuest('one') }, pool: {}, use: 'all' } };
     const first = await start();
