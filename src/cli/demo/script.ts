@@ -74,6 +74,19 @@ export function clientProgram(ports: readonly number[], silentMs: number): strin
   })();`;
 }
 
+/** Fetches a page and prints who answered, or `nobody`. For `node -e`. */
+export function fetchProgram(url: string, silentMs: number): string {
+  return `(async () => {
+    try {
+      const { who, client } = await (await fetch('${url}', { signal: AbortSignal.timeout(${silentMs}) })).json();
+      console.log(who + ', which saw client ' + client);
+    } catch {
+      console.log('nobody');
+    }
+    process.exit(0);
+  })();`;
+}
+
 /** Some 22 Mbit/s of datagrams to an address, until it is ended. For `node -e`. */
 export function loadProgram(address: string): string {
   return `const socket = require('node:dgram').createSocket('udp4');
