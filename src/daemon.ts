@@ -100,7 +100,7 @@ export class Daemon {
     for (const { links, plan: served } of uplinks) await links.start(served);
     this.undo.push(() => guests.close());
     await guests.start();
-    this.watchUses(floating);
+    if (plan.pools.length > 0) this.watchUses(floating);
     await this.startAdmin(guests, floating);
     network.watch(
       (shared) => guests.follow(shared),

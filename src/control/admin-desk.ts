@@ -37,7 +37,7 @@ export interface DeskParts extends DeskUplink {
   nic: Interface;
   backend: string;
   notInUse: string;
-  others?: readonly DeskUplink[];
+  others?: readonly (DeskUplink & { network: string; nic: Interface })[];
   /** null: nothing has needed it yet. */
   readonly control: Control | null;
   /** Adds and removes guests. */
@@ -85,6 +85,7 @@ export class AdminDesk {
       pid: process.pid,
       startedAt: when(this.startedAt),
       nic: { name: nic.name, mac: nic.mac, mtu: nic.mtu, backend },
+      networks: (this.parts.others ?? []).map((other) => ({ name: other.network, nic: other.nic.name, mac: other.nic.mac })),
       addresses: this.uplinks.flatMap(({ plan }) => plan.addresses.map(formatIpv4)),
       notInUse,
       guests: this.guests(),

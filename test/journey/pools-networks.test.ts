@@ -77,6 +77,7 @@ describe.skipIf(!liveTests('pools-networks', 'tcpdump'))('prior system, floating
     const { guests } = await askAdmin<NamedCounters>(socket, { path: '/counters' });
     for (const name of ['shared', 'db', 'www']) expect([name, guests[name].ingress.frames > 0, guests[name].egress.frames > 0]).toEqual([name, true, true]);
 
+    expect((await world.berth('status', '--admin', socket)).output).toContain(`\nNetwork uplink2: NIC eth1 (${mac2})\n`);
     const both = [`${FIRST} uplink1 in use www`, `${SECOND} uplink2 in use db`];
     expect(await held()).toEqual(both);
     await first.stop('SIGKILL');
