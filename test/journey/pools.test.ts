@@ -12,7 +12,7 @@ import { freshWorld, liveTests, OUTSIDE_ADDRESS, type RunningDaemon, type Settin
 const [A, B, C, D] = ['192.0.2.100', '192.0.2.101', '192.0.2.102', '192.0.2.103'];
 const PORT = 8000;
 
-describe.skipIf(!liveTests('pools', 'tcpdump'))('prior system, floating addresses: dedicated, answered for by proxy', () => {
+describe.skipIf(!liveTests('pools', 'tcpdump', 'python3'))('prior system, floating addresses: dedicated, answered for by proxy', () => {
   interface Site {
     world: World;
     setting: Setting;
@@ -95,6 +95,29 @@ describe.skipIf(!liveTests('pools', 'tcpdump'))('prior system, floating addresse
     expect(explained.output).toMatch(/is leased to guest db since .*, and in use\.\nChosen by least-load: pool public on eth0, 0 % of 10 Gbit\/s in use\.\nBerth answers ARP for it/);
     expect(await berth('explain', '198.51.100.1')).toMatchObject({ code: 1, errors: expect.stringContaining('is in no pool') });
     expect(JSON.parse((await berth('explain', B, '--json')).output) as AddressExplanation).toMatchObject({ address: B, state: 'in use', guest: 'idle', pool: 'public', network: 'eth0' });
+  });
+
+  it('a flood of requests is answered at the rate that is allowed, and counted', { timeout: 30_000 }, async () => {
+    const { world, setting, start } = site('pool-flood', A, '60s');
+    setting.guests = { db: { link: { netns: world.addGuest('db') }, pool: {}, use: 'all' } };
+    await start();
+    const replies = async (): Promise<number> => (await askAdmin<{ arpReplies: number }>(`${world.lab.folder}/admin.sock`, { path: '/counters' })).arpReplies;
+    expect(await replies()).toBe(0);
+    const began = performance.now();
+    world.lab.run(world.lab.outside, ['python3', '-c', `
+import socket
+mac = bytes.fromhex(open('/sys/class/net/eth0/address').read().strip().replace(':', ''))
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(('eth0', 0))
+arp = bytes.fromhex('0001080006040001') + mac + socket.inet_aton('${OUTSIDE_ADDRESS}') + bytes(6) + socket.inet_aton('${A}')
+frame = bytes.fromhex('ffffffffffff') + mac + bytes.fromhex('0806') + arp + bytes(18)
+for n in range(5000): s.send(frame)
+`]);
+    await sleep(300);
+    const answered = await replies();
+    expect(answered).toBeGreaterThan(50);
+    expect(answered).toBeLessThanOrEqual(100 + 0.9 * (performance.now() - began));
+    expect(answered).toBeLessThan(5000);
   });
 
   it('D3: the same guest has the same address after kill -9; a released one waits, over a restart too, and is announced when another has it', { timeout: 90_000 }, async () => {
