@@ -27,7 +27,9 @@ const TARGET = `${process.platform}-${process.arch}-${process.versions.modules}`
 /** Debian package → what shows that it is there when dpkg does not know it: a command, or a header below an include folder. */
 const BUILD_PACKAGES = { python3: 'python3', make: 'make', 'g++': 'g++', 'libpcap-dev': 'pcap.h' };
 const LIVE_PACKAGES = { iproute2: 'ip', nftables: 'nft', ethtool: 'ethtool' };
-const TEST_PACKAGES = { tcpdump: 'tcpdump', tshark: 'tshark', 'xz-utils': 'xz', curl: 'curl', 'iputils-ping': 'ping' };
+/** For the guests of journey/vm.test.ts, which runs as root on x86-64 only, and skips without them. */
+const VM_PACKAGES = { 'qemu-system-x86': 'qemu-system-x86_64', 'busybox-static': 'busybox', cpio: 'cpio' };
+const TEST_PACKAGES = { tcpdump: 'tcpdump', tshark: 'tshark', 'xz-utils': 'xz', curl: 'curl', 'iputils-ping': 'ping', udhcpc: 'udhcpc', 'isc-dhcp-client': 'dhclient' };
 /** For bench:guard, and what bench:peers compares with: without one of these a part is left out, and says so. */
 const GUARD_PACKAGES = { strace: 'strace' };
 const PEER_PACKAGES = { passt: 'pasta', slirp4netns: 'slirp4netns' };
@@ -101,6 +103,7 @@ async function debianPackages(mode, compiling) {
     ...(mode === 'start' ? {} : TEST_PACKAGES),
     ...(mode === 'guard' || mode === 'bench' ? GUARD_PACKAGES : {}),
     ...(mode === 'bench' ? PEER_PACKAGES : {}),
+    ...(mode === 'test' && process.arch === 'x64' && process.getuid() === 0 ? VM_PACKAGES : {}),
   });
   const wanted = compiling ? missing : missing.filter((name) => !(name in BUILD_PACKAGES));
   if (wanted.length === 0) return;
@@ -111,14 +114,19 @@ async function debianPackages(mode, compiling) {
 
   say(`installing Debian packages: ${wanted.join(' ')} …`);
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
-  const lock = ['-o', 'DPkg::Lock::Timeout=300'];
+  const aptGet = (...args) => run('apt-get', ['-qq', '-o', 'DPkg::Lock::Timeout=300', ...args], env);
   // A third-party source that cannot be read must not stop us: only the installation itself decides.
-  const update = await run('apt-get', ['-qq', ...lock, 'update'], env);
-  const install = await run('apt-get', ['-qq', ...lock, 'install', '-y', '--no-install-recommends', ...wanted], env);
-  if (install.ok) return;
-  const spared = { ...GUARD_PACKAGES, ...PEER_PACKAGES, ...(mode === 'start' ? LIVE_PACKAGES : {}) };
-  if (blocked || !wanted.every((name) => name in spared)) fail(`apt-get could not install ${wanted.join(' ')}`, update.output + install.output);
-  say(`apt-get could not install ${wanted.join(' ')}: going on, what needs them will lack them`);
+  const update = await aptGet('update');
+  const spared = { ...GUARD_PACKAGES, ...PEER_PACKAGES, ...VM_PACKAGES, ...(mode === 'start' ? LIVE_PACKAGES : {}) };
+  const needed = wanted.filter((name) => !(name in spared));
+  // Apart: of packages installed together one that cannot be had stops all.
+  for (const names of [needed, wanted.filter((name) => name in spared)]) {
+    if (names.length === 0) continue;
+    const install = await aptGet('install', '-y', '--no-install-recommends', ...names);
+    if (install.ok) continue;
+    if (names === needed) fail(`apt-get could not install ${names.join(' ')}`, update.output + install.output);
+    say(`apt-get could not install ${names.join(' ')}: going on, what needs them will lack them`);
+  }
 }
 
 // ---- What the other steps are made from

@@ -10,6 +10,8 @@ import { networkInterfaces } from 'node:os';
 import { type KeyPath, place, requireForRun, type Config } from './base/config.js';
 import { BerthError, ConfigError } from './base/errors.js';
 import type { Log } from './base/log.js';
+import type { DhcpCounters } from './control/dhcp-server.js';
+import { networkFacts } from './control/facts.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
 import { LivePlan } from './control/live-plan.js';
 import { Network } from './control/network.js';
@@ -70,7 +72,7 @@ export class Daemon {
   }
 
   /** `guests` in the order of guestNames. */
-  readCounters(): CounterSnapshot {
+  readCounters(): CounterSnapshot & { dhcp?: DhcpCounters } {
     return this.uplinks.map((uplink) => uplink.readCounters()).reduce(addSnapshots);
   }
 
@@ -96,7 +98,10 @@ export class Daemon {
       floating.close();
     });
     await guests.restore();
-    for (const uplink of uplinks) await uplink.start((guest, error) => guests.leaveOut(guest, error));
+    for (const uplink of uplinks) {
+      const facts = uplink.nic === nic ? () => network.facts : () => networkFacts(uplink.nic, []);
+      await uplink.start(facts, (guest, error) => guests.leaveOut(guest, error));
+    }
     for (const { links, plan: served } of uplinks) await links.start(served);
     this.undo.push(() => guests.close());
     await guests.start();

@@ -11,9 +11,11 @@
 import type { Config } from './base/config.js';
 import { BerthError, messageOf } from './base/errors.js';
 import type { Log } from './base/log.js';
+import { type DhcpCounters, DhcpServer } from './control/dhcp-server.js';
 import { GuestLinks } from './control/guest-links.js';
 import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import type { LivePlan } from './control/live-plan.js';
+import type { NetworkFacts } from './control/session.js';
 import { type OnTable, Publisher } from './control/publisher.js';
 import { Counters, type CounterSnapshot } from './dataplane/counters.js';
 import { EngineThread } from './dataplane/thread.js';
@@ -60,6 +62,7 @@ export class Uplink {
   private readonly mac: Uint8Array;
   private readonly counters: Counters;
   private started: { publisher: Publisher; links: GuestLinks; takeDrops: () => number } | null = null;
+  private dhcp: DhcpServer | null = null;
   private sendTable: OnTable = () => undefined;
   /** Frames that Berth makes itself. */
   private sendOnNic: (frame: Uint8Array) => void = () => undefined;
@@ -96,8 +99,8 @@ export class Uplink {
     return this.running.links;
   }
 
-  /** Builds and starts all of it; links are attached by `links.start`. `refused`: as HostStack.apply. */
-  async start(refused: (guest: string, error: unknown) => void): Promise<void> {
+  /** Builds and starts all of it; links are attached by `links.start`. `facts`: what guests are told by DHCP; `refused`: as HostStack.apply. */
+  async start(facts: () => NetworkFacts, refused: (guest: string, error: unknown) => void): Promise<void> {
     const { config, log } = this.parts;
     const { nic, plan, host } = this;
     host.apply(plan, refused);
@@ -113,6 +116,14 @@ export class Uplink {
     publisher.restoreImplicit(host.implicitUses);
     this.openSender();
     const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
+    this.dhcp = new DhcpServer({
+      plan,
+      facts,
+      send: (port, frame) => {
+        engine.send({ type: 'send', port, frame });
+      },
+      log,
+    });
     this.sendTable = (buffer, generation, guests) => {
       engine.send({ type: 'table', buffer, generation, guests });
     };
@@ -146,8 +157,9 @@ export class Uplink {
   }
 
   /** `guests` in the order of the plan's. */
-  readCounters(): CounterSnapshot {
-    return this.counters.read(this.plan.guests.map(({ index }) => index));
+  readCounters(): CounterSnapshot & { dhcp?: DhcpCounters } {
+    const counters = this.counters.read(this.plan.guests.map(({ index }) => index));
+    return this.dhcp === null ? counters : { ...counters, dhcp: this.dhcp.counters };
   }
 
   /** Tells the neighbours that the address is at this NIC. */
@@ -162,8 +174,8 @@ export class Uplink {
 
   private linkHost(engine: EngineThread): ConstructorParameters<typeof GuestLinks>[1] {
     return {
-      attach: (port, fd, isSocket, serial) => {
-        engine.send({ type: 'attach', port, fd, isSocket, serial });
+      attach: (port, fd, isSocket, serial, dhcp) => {
+        engine.send({ type: 'attach', port, fd, isSocket, serial, dhcp });
       },
       detach: (port) => {
         engine.send({ type: 'detach', port });
@@ -193,7 +205,7 @@ export class Uplink {
   /** Null where the kernel lacks what it needs: then the engine has every frame. */
   private fastPath(table: KernelTable): FastPath | null {
     try {
-      const path = FastPath.open(table, this.nic.ifindex, this.mac);
+      const path = FastPath.open(table, { ...this.nic, mac: this.mac });
       this.parts.undo.push(() => {
         path.close();
       });
@@ -212,7 +224,7 @@ export class Uplink {
     const { nic } = this;
     const { config } = this.parts;
     const io: WorkerStart['nic'] =
-      config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex) };
+      config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex), mtu: nic.mtu };
     if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, this.mac, io.sockets);
     let cap: CapIo | null = null;
     const engine = await EngineThread.start(
@@ -241,6 +253,9 @@ export class Uplink {
         reject: sendRefusal,
         send: (frame) => {
           this.sendOnNic(frame);
+        },
+        punt: (port, frame) => {
+          this.dhcp?.receive(port, frame);
         },
         capSend: () => cap?.flush(),
         died: (error) => {

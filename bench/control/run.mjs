@@ -2,12 +2,15 @@
  * Benches of the control plane, with a real daemon in namespaces of their own: `npm run bench:control [-- --quick] [CASE …]`.
  *
  * A line each: percentiles of what was measured, the goal, whether it was met; all of it as JSON in bench/results/control.json.
- * Exit code 1 when a goal was missed. Root and Linux; BERTH_BENCH_PROFILE names a folder for CPU profiles of the daemon.
+ * Exit code 1 when a goal was missed. At a signal, or when nobody reads it any more, it removes what it has made and ends with the code of
+ * a program that the signal has ended. Root and Linux; BERTH_BENCH_PROFILE names a folder for CPU profiles of the daemon.
  */
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { closeWorlds } from './world.mjs';
 import { ROOT } from '../support/dist.mjs';
 
 const CASES = ['ports', 'churn'];
@@ -21,6 +24,12 @@ if (unknown !== undefined || process.getuid?.() !== 0) {
   process.exit(2);
 }
 
+/** A signal that has ended a tool has been taken by then. */
+const SIGNAL_MS = 100;
+let interrupted = null;
+for (const signal of ['SIGHUP', 'SIGINT', 'SIGTERM']) process.on(signal, () => interrupt(os.constants.signals[signal]));
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => interrupt(os.constants.signals.SIGPIPE));
+
 const results = [];
 const load = os.loadavg()[0];
 console.log(`Node ${process.version}, ${os.cpus().length} × ${os.cpus()[0]?.model ?? 'unknown'}, Linux ${os.release()}, load ${load.toFixed(1)}\n`);
@@ -30,6 +39,8 @@ for (const name of CASES) {
   try {
     await run(values.quick ? SIZES.quick : SIZES.full, report);
   } catch (error) {
+    await sleep(SIGNAL_MS);
+    if (interrupted !== null) await interrupted;
     results.push({ what: name, met: false, failed: error.message });
     console.log(`FAIL  ${name}: ${error.stack}`);
   }
@@ -40,6 +51,18 @@ fs.writeFileSync(file, `${JSON.stringify({ node: process.version, kernel: os.rel
 const missed = results.filter(({ met }) => !met).length;
 console.log(missed === 0 ? '\nall goals met' : `\n${missed} of ${results.length} goals missed`);
 process.exitCode = missed === 0 ? 0 : 1;
+
+/** Removes everything and ends, whatever the case is doing: what it waits for fails then. */
+function interrupt(signal) {
+  for (const event of ['unhandledRejection', 'uncaughtException']) if (interrupted === null) process.on(event, () => undefined);
+  interrupted ??= closeWorlds().then(
+    () => process.exit(128 + signal),
+    (error) => {
+      process.stderr.write(`bench: not everything could be removed: ${error.message}\n`);
+      process.exit(1);
+    },
+  );
+}
 
 /** `times` in ms, of which quantile `at` (p99 by default, 1: the longest) must be at most the goal; or one `value` and its unit. */
 function report({ what, times, value, unit, goal, at = 0.99, atLeast = false }) {

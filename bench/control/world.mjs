@@ -1,8 +1,10 @@
 /**
  * The world of the control benches: a lab of namespaces, the built daemon in its host, guests, and programs that answer a JSON object
  * a line. The pieces are those of the live tests' world (test/support/live.ts), without a test runner.
+ *
+ * Ends early   closeWorlds removes every world there is, whatever its case is doing; nothing can be started in one any more.
  */
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -31,14 +33,40 @@ export class Actor {
   }
 }
 
+const worlds = new Set();
+let isOver = false;
+
+/** Removes every world. What its case waits for fails. */
+export async function closeWorlds() {
+  isOver = true;
+  await Promise.all([...worlds].map((world) => world.close()));
+}
+
+function refuseWhenOver() {
+  if (isOver) throw new Error('the bench ends');
+}
+
 export class BenchWorld {
   static async make(label, guests, policy, pool) {
     const { Lab } = await load('cli/lab');
-    return new BenchWorld(new Lab(label), guests, policy, pool);
+    refuseWhenOver();
+    const world = new BenchWorld(new Lab(label));
+    try {
+      world.addGuests(guests, policy, pool);
+      return world;
+    } catch (error) {
+      await world.close();
+      throw error;
+    }
   }
 
-  constructor(lab, guests, policy, pool) {
+  constructor(lab) {
     this.lab = lab;
+    worlds.add(this);
+  }
+
+  addGuests(guests, policy, pool) {
+    const { lab } = this;
     this.names = Array.from({ length: guests }, (_, i) => `g${i}`);
     this.namespaces = this.names.map((name) => lab.addGuest(name));
     lab.run(lab.host, ['ip', 'route', 'add', 'default', 'via', '192.0.2.1']);
@@ -60,7 +88,7 @@ export class BenchWorld {
   /** Starts the daemon; `env` for what node is to do besides (a profile). */
   async startDaemon() {
     const profile = process.env.BERTH_BENCH_PROFILE;
-    this.daemon = this.lab.spawn(this.lab.host, [process.execPath, ...(profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`]), BERTH, 'run', '--config', this.config]);
+    this.daemon = this.spawn(this.lab.host, [process.execPath, ...(profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${profile}`]), BERTH, 'run', '--config', this.config]);
     await says(this.daemon, '"ready"');
     // What it complains of afterwards belongs to the result.
     createInterface({ input: this.daemon.stdout }).on('line', (line) => {
@@ -69,12 +97,17 @@ export class BenchWorld {
   }
 
   async startAgent(i) {
-    const agent = this.lab.spawn(this.namespaces[i], [process.execPath, BERTH, 'agent', '--socket', this.socketOf(i), '--interface', 'eth0']);
+    const agent = this.spawn(this.namespaces[i], [process.execPath, BERTH, 'agent', '--socket', this.socketOf(i), '--interface', 'eth0']);
     await says(agent, 'welcomed');
   }
 
   actor(namespace, command) {
-    return new Actor(this.lab.spawn(namespace, command, 'pipe'));
+    return new Actor(this.spawn(namespace, command, 'pipe'));
+  }
+
+  spawn(namespace, command, stdin) {
+    refuseWhenOver();
+    return this.lab.spawn(namespace, command, stdin);
   }
 
   residentBytes() {
@@ -87,11 +120,20 @@ export class BenchWorld {
     await ended;
   }
 
-  /** Removes everything; agents undo their own on their SIGTERM. */
-  async close() {
-    if (this.daemon !== undefined && this.daemon.exitCode === null && this.daemon.signalCode === null) await this.stopDaemon('SIGTERM');
-    await this.lab.close();
-    rmSync(this.lab.folder, { recursive: true, force: true });
+  /** Removes everything; agents undo their own on their SIGTERM. May be called more than once. */
+  close() {
+    this.closing ??= this.remove();
+    return this.closing;
+  }
+
+  async remove() {
+    try {
+      if (this.daemon !== undefined && this.daemon.exitCode === null && this.daemon.signalCode === null) await this.stopDaemon('SIGTERM');
+      this.lab.run(this.lab.host, [process.execPath, BERTH, 'clean']); // what one that was killed, or only just begun, has left
+    } finally {
+      await this.lab.close();
+      worlds.delete(this);
+    }
   }
 }
 

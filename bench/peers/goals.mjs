@@ -17,6 +17,8 @@ const AGAINST = [
   ['datagrams', 'pasta', 2.0],
   ['cpuIn', 'pasta', 1.0],
   ['cpuOut', 'pasta', 1.0],
+  ['wholeIn', 'pasta', 1.0],
+  ['wholeOut', 'pasta', 1.0],
 ];
 /**
  * Berth's own: at most, in the metric's unit. A timer faster than 10 ms would wake it 100 times a second. 5 % of a core at

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <linux/membarrier.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -15,6 +16,8 @@ namespace {
 
 // Newer than Debian 12's headers (linux 6.6): BPF_TCX_INGRESS.
 constexpr uint32_t kTcxIngress = 46;
+// BPF_F_BEFORE: with nothing named to be before, the first of all.
+constexpr uint32_t kBefore = 1u << 3;
 
 // The kernel's own way to say "a pointer" in an attribute.
 uint64_t Address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
@@ -44,6 +47,15 @@ int UpdateMap(int map, const void* key, const void* value) {
   return Bpf(BPF_MAP_UPDATE_ELEM, attributes);
 }
 
+int DeleteFromMap(int map, const void* key) {
+  bpf_attr attributes{};
+  attributes.map_fd = static_cast<uint32_t>(map);
+  attributes.key = Address(key);
+  return Bpf(BPF_MAP_DELETE_ELEM, attributes);
+}
+
+int WaitForPrograms() { return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0 ? -errno : 0; }
+
 int LoadProgram(ProgramUse use, const void* instructions, uint32_t count, const char* license) {
   bpf_attr attributes{};
   attributes.prog_type = use == kIngress ? BPF_PROG_TYPE_SCHED_CLS : BPF_PROG_TYPE_SOCKET_FILTER;
@@ -62,6 +74,7 @@ int AttachIngress(int ifindex, int program) {
   attributes.link_create.prog_fd = static_cast<uint32_t>(program);
   attributes.link_create.target_ifindex = static_cast<uint32_t>(ifindex);
   attributes.link_create.attach_type = kTcxIngress;
+  attributes.link_create.flags = kBefore;
   return Bpf(BPF_LINK_CREATE, attributes);
 }
 

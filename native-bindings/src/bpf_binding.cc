@@ -24,6 +24,11 @@ Napi::Value UpdateMapFn(const Napi::CallbackInfo& info) {
   return Result(info, UpdateMap(Int(info, 0), info[1].As<Napi::Uint32Array>().Data(), info[2].As<Napi::Uint32Array>().Data()));
 }
 
+// (fd, key: Uint32Array) → 0
+Napi::Value DeleteFromMapFn(const Napi::CallbackInfo& info) {
+  return Result(info, DeleteFromMap(Int(info, 0), info[1].As<Napi::Uint32Array>().Data()));
+}
+
 // (fd, bytes) → the map's values as an ArrayBuffer that keeps the map, or a negative errno
 Napi::Value MapMemoryFn(const Napi::CallbackInfo& info) {
   size_t bytes = Uint(info, 1);
@@ -31,6 +36,9 @@ Napi::Value MapMemoryFn(const Napi::CallbackInfo& info) {
   if (memory == MAP_FAILED) return Result(info, -errno);
   return Napi::ArrayBuffer::New(info.Env(), memory, bytes, [bytes](Napi::Env, void* data) { munmap(data, bytes); });
 }
+
+// () → 0
+Napi::Value WaitFn(const Napi::CallbackInfo& info) { return Result(info, WaitForPrograms()); }
 
 // (use, instructions: Uint8Array, license) → fd
 Napi::Value LoadFn(const Napi::CallbackInfo& info) {
@@ -57,8 +65,10 @@ Napi::Value RunFn(const Napi::CallbackInfo& info) {
 void ExportBpf(Napi::Env env, Napi::Object exports) {
   exports.Set("bpfCreateMap", Napi::Function::New(env, CreateMapFn));
   exports.Set("bpfUpdateMap", Napi::Function::New(env, UpdateMapFn));
+  exports.Set("bpfDeleteFromMap", Napi::Function::New(env, DeleteFromMapFn));
   exports.Set("bpfMapMemory", Napi::Function::New(env, MapMemoryFn));
   exports.Set("bpfLoad", Napi::Function::New(env, LoadFn));
+  exports.Set("waitForPrograms", Napi::Function::New(env, WaitFn));
   exports.Set("bpfAttach", Napi::Function::New(env, AttachFn));
   exports.Set("bpfAttachIngress", Napi::Function::New(env, AttachIngressFn));
   exports.Set("bpfRun", Napi::Function::New(env, RunFn));

@@ -59,7 +59,8 @@ int Ports::AttachEvent(int fd) {
   return Watch(fd, kEventKey);
 }
 
-int Ports::AttachRings(const int fds[2], const RingShape shapes[2]) {
+int Ports::AttachRings(const int fds[2], const RingShape shapes[2], uint32_t mtu) {
+  mtu_ = mtu;
   // One range of addresses for both, so that one set of offsets can name the frames of either.
   size_t bytes = shapes[0].bytes() + shapes[1].bytes();
   // A slot that is lent out looks filled: no batch may go round a ring.

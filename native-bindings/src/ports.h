@@ -66,8 +66,8 @@ class Ports {
   // Adds the descriptor whose signal ends Wait(); stays the caller's.
   int AttachEvent(int fd);
   // Takes over the sockets and their rings made by OpenPacket, each of at least `capacity` slots; maps them as memory 0
-  // and serves them as port 0.
-  int AttachRings(const int fds[2], const RingShape shapes[2]);
+  // and serves them as port 0. `mtu`: the NIC's; no guest's segments may be longer.
+  int AttachRings(const int fds[2], const RingShape shapes[2], uint32_t mtu);
   // Takes over `fd` as `port` (1 …); is_socket for a packet socket, else a tap.
   int AttachLink(int port, int fd, bool is_socket);
   // Closes the port's descriptor; unless keep_tap, a tap loses its persistence and disappears.
@@ -120,6 +120,7 @@ class Ports {
   uint8_t* memory_[3] = {nullptr, nullptr, nullptr};
   uint64_t memory_bytes_[3] = {0, 0, 0};
   Ring rings_[2];
+  uint32_t mtu_ = ~0u;
   // The slots of the batch that was received last.
   std::vector<tpacket2_hdr*> lent_;
   // Frames gathered for one sendmmsg or recvmmsg.

@@ -56,11 +56,11 @@ class PortsBinding : public Napi::ObjectWrap<PortsBinding> {
   static Napi::Value Result(const Napi::CallbackInfo& info, int value) { return Napi::Number::New(info.Env(), value); }
 
   Napi::Value AttachEvent(const Napi::CallbackInfo& info) { return Result(info, ports_->AttachEvent(Int(info, 0))); }
-  // (fd, slotBytes, blockBytes, blocks) of the ring of small slots, then of the other
+  // (mtu), then (fd, slotBytes, blockBytes, blocks) of the ring of small slots and of the other
   Napi::Value AttachRings(const Napi::CallbackInfo& info) {
-    const int fds[] = {Int(info, 0), Int(info, 4)};
-    const RingShape shapes[] = {{Uint(info, 1), Uint(info, 2), Uint(info, 3)}, {Uint(info, 5), Uint(info, 6), Uint(info, 7)}};
-    return Result(info, ports_->AttachRings(fds, shapes));
+    const int fds[] = {Int(info, 1), Int(info, 5)};
+    const RingShape shapes[] = {{Uint(info, 2), Uint(info, 3), Uint(info, 4)}, {Uint(info, 6), Uint(info, 7), Uint(info, 8)}};
+    return Result(info, ports_->AttachRings(fds, shapes, Uint(info, 0)));
   }
   Napi::Value AttachLink(const Napi::CallbackInfo& info) {
     return Result(info, ports_->AttachLink(Int(info, 0), Int(info, 1), info[2].As<Napi::Boolean>().Value()));

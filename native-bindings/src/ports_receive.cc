@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kEthernet = 14;
 constexpr size_t kMinIpv4 = 20;
 constexpr uint8_t kTcp = 6, kUdp = 17;
+constexpr size_t kUdpHeader = 8, kMinTcpHeader = 20;
 constexpr size_t kMacs = 12;
 constexpr size_t kTag = 4;
 
@@ -35,8 +36,8 @@ uint8_t* RestoreTag(uint8_t* frame, uint16_t tpid, uint16_t tci) {
 
 // A guest's virtio-net header says where the kernel, or the NIC, is to write a checksum: were it believed, it could write
 // over the very ports and addresses that the engine checks. What it asks for must be the frame's own TCP or UDP checksum,
-// and segmentation of that protocol; `length` counts from the destination MAC.
-bool IsHonest(const uint8_t* frame, size_t length) {
+// and segmentation of that protocol, into packets of at most `mtu` bytes; `length` counts from the destination MAC.
+bool IsHonest(const uint8_t* frame, size_t length, uint32_t mtu) {
   VnetHeader header;
   memcpy(&header, frame - kVnetHeader, kVnetHeader);
   uint8_t gso = header.gso_type & ~kGsoEcn;
@@ -47,9 +48,16 @@ bool IsHonest(const uint8_t* frame, size_t length) {
   size_t ip_bytes = (ip[0] & 15) * size_t{4};
   bool fragment = ((ip[6] << 8 | ip[7]) & 0x3fff) != 0;
   if (ip[0] >> 4 != 4 || ip_bytes < kMinIpv4 || fragment || header.csum_start != kEthernet + ip_bytes) return false;
-  if (ip[9] == kTcp) return header.csum_offset == 16 && (gso == 0 || gso == kGsoTcp4);
-  if (ip[9] == kUdp) return header.csum_offset == 6 && (gso == 0 || gso == kGsoUfo || gso == kGsoUdp);
-  return false;
+  const uint8_t* transport = ip + ip_bytes;
+  size_t transport_bytes = kUdpHeader;
+  if (ip[9] == kTcp) {
+    if (header.csum_offset != 16 || (gso != 0 && gso != kGsoTcp4)) return false;
+    if (length < kEthernet + ip_bytes + kMinTcpHeader) return false;
+    transport_bytes = (transport[12] >> 4) * size_t{4};
+  } else if (ip[9] != kUdp || header.csum_offset != 6 || (gso != 0 && gso != kGsoUfo && gso != kGsoUdp)) {
+    return false;
+  }
+  return gso == 0 || ip_bytes + transport_bytes + header.gso_size <= mtu;
 }
 
 }  // namespace
@@ -117,7 +125,7 @@ int Ports::ReceiveLink(int port) {
     d_.offset[n] = start;
     d_.wire_length[n] = static_cast<uint32_t>(bytes - kVnetHeader);
     // A frame with a dishonest header cannot be read: length 0, malformed.
-    d_.length[n] = IsHonest(base + start, d_.wire_length[n]) ? d_.wire_length[n] : 0;
+    d_.length[n] = IsHonest(base + start, d_.wire_length[n], mtu_) ? d_.wire_length[n] : 0;
     d_.seconds[n] = static_cast<uint32_t>(now.tv_sec);
     d_.nanoseconds[n] = static_cast<uint32_t>(now.tv_nsec);
     n++;

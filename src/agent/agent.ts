@@ -6,6 +6,7 @@
  *                                ├─ 80 % of the blocks ──▶ request a block
  *                                └─ a server outside the leases ──▶ request its port by name
  *     client ──welcome, granted, revoked, changed──▶ leases ──▶ guest-network
+ *                                                └▶ name servers ──▶ resolv-conf
  *
  * State        is sent as the difference to what the host was last told, one exchange at a time: changes that come meanwhile are
  *              one batch. A new session begins with all of it, and every restateMs all of it is said again: what a lost or doubled
@@ -20,6 +21,7 @@ import { Client, type ClientOptions } from './client.js';
 import { automaticPorts, GuestNetwork } from './guest-network.js';
 import { NamedPorts } from './named-ports.js';
 import { PortWatch, type PortWatchOptions } from './port-watch.js';
+import { ResolvConf } from './resolv-conf.js';
 import { BerthError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { type Holding, inParts, type Notice, type Ports, type Welcome } from '../protocol/messages.js';
@@ -35,6 +37,8 @@ export interface AgentOptions {
   readonly open: OpenChannel;
   /** The interface to configure; null: report only. */
   readonly networkInterface: string | null;
+  /** The file that has the host's name servers while it runs; default: none has. */
+  readonly resolvConf?: string | undefined;
   readonly log: Log;
   /** Before what was refused is asked for again; default 30 s. */
   readonly retryMs?: number;
@@ -51,6 +55,7 @@ export class Agent {
   private readonly watch: PortWatch;
   private readonly client: Client;
   private readonly network: GuestNetwork | null;
+  private readonly resolvConf: ResolvConf | null;
   private readonly retryMs: number;
   private readonly restateMs: number;
   /** The host's last word; null before the first welcome. */
@@ -72,6 +77,7 @@ export class Agent {
   private readonly named: NamedPorts;
   private readonly complained = { tcp: new Set<number>(), udp: new Set<number>() };
   private lossSaid = false;
+  private resolvConfSaid = '';
 
   constructor(options: AgentOptions) {
     this.log = options.log;
@@ -86,6 +92,7 @@ export class Agent {
             onRepaired: (what) => this.log.warn(`${options.networkInterface} was changed by something else; set right: ${what}`),
             onTrouble: (message) => this.log.error(`the network cannot be kept: ${message}`),
           });
+    this.resolvConf = options.resolvConf === undefined ? null : new ResolvConf(options.resolvConf);
     this.client = new Client(
       {
         inUse: () => this.beginSession(),
@@ -114,6 +121,7 @@ export class Agent {
       await Promise.race([ended.catch(() => undefined), new Promise((resolve) => setTimeout(resolve, STOP_MS))]);
     }
     this.client.stop();
+    this.setNameServers([]);
     this.network?.restore();
   }
 
@@ -135,13 +143,17 @@ export class Agent {
     this.lossSaid = false;
     this.forgetRefusals();
     this.hold(welcome);
+    this.setNameServers(welcome.dns);
     const { addresses, leases } = welcome;
     this.log.info(`${first ? 'welcomed' : 'back in session'} as ${welcome.guest} at ${addresses.map((one) => one.address).join(', ')}; leased tcp ${leases.tcp.format() || 'none'}, udp ${leases.udp.format() || 'none'}`);
     if (!isNone(lost)) this.log.warn(`the host has taken back ${describe(lost)} meanwhile`);
     this.told = both(this.told, this.leases, (told, leased) => told.intersect(leased));
     if (this.renewal !== null) clearInterval(this.renewal);
     this.renewal = setInterval(() => void this.client.request('renew', {}).catch(() => undefined), Math.max(50, welcome.policy.leaseTimeMs / 3));
-    this.retry ??= setInterval(() => this.forgetRefusals(), this.retryMs);
+    this.retry ??= setInterval(() => {
+      this.forgetRefusals();
+      this.act();
+    }, this.retryMs);
     this.restatement ??= setInterval(() => void this.restate(), this.restateMs);
     this.act();
   }
@@ -166,6 +178,7 @@ export class Agent {
     const { addresses = this.welcome.addresses, gateway = this.welcome.gateway, dns = this.welcome.dns, mtu = this.welcome.mtu } = notice;
     this.welcome = { ...this.welcome, addresses, gateway, dns, mtu };
     this.configure();
+    this.setNameServers(dns);
     this.log.info(`the host's network has changed: ${addresses.map((one) => `${one.address}/${one.prefix}`).join(', ')} via ${gateway ?? 'nothing'}`);
   }
 
@@ -215,6 +228,18 @@ export class Agent {
     }
   }
 
+  /** With none, what was there before. */
+  private setNameServers(servers: readonly string[]): void {
+    try {
+      this.resolvConf?.set(servers);
+      this.resolvConfSaid = '';
+    } catch (error) {
+      const message = messageOf(error);
+      if (message !== this.resolvConfSaid) this.log.warn(`the name servers of the host are not set: ${message}`);
+      this.resolvConfSaid = message;
+    }
+  }
+
   /** Tells the host what is different from what it knows, until nothing is. */
   private async flush(): Promise<void> {
     if (this.flushing) return;
@@ -245,12 +270,17 @@ export class Agent {
     }
   }
 
-  /** Gives back what is idle, states all that is in use, and takes up all that is held. What does not fit in one message waits for the next session. */
+  /** Gives back what is idle, states all that is in use, and takes up all that is held. */
   private async restate(): Promise<void> {
     const parts = inParts(this.wantedUse);
-    if (this.flushing || !this.client.inSession || parts.length > 1) return;
+    if (this.flushing || !this.client.inSession) return;
     this.flushing = true;
     try {
+      if (parts.length > 1) {
+        // All of it waits for the next session. The host must hear of us all the same.
+        await this.client.request('use', NONE);
+        return;
+      }
       this.named.note(this.watch.used, performance.now());
       const idle = this.named.takeIdle(this.leases, performance.now());
       if (!isNone(idle)) {
@@ -319,7 +349,6 @@ export class Agent {
   private forgetRefusals(): void {
     this.askingBlock = false;
     for (const proto of PROTOCOLS) this.asked[proto].clear();
-    if (this.client.inSession) this.act();
   }
 }
 

@@ -3,15 +3,18 @@
  *
  * Virtio port  a file that Node has no stream for: opened non-blocking and polled. It has no connections: while nobody has the
  *              host's end open, reading gives nothing and writing EAGAIN. That is an end here; the client tries again.
+ * Port's name  is a link that udev makes; in a guest without udev the kernel's own list of ports is searched for it.
  * Backlog      what the host does not read is kept up to MAX_BACKLOG bytes; more is an end.
  */
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { BerthError, messageOf } from '../base/errors.js';
 import { addon, errnoName, type NativePoll, READABLE, WRITABLE } from '../native/binding.js';
 
 const MAX_BACKLOG = 1 << 20;
 const READ_BYTES = 64 * 1024;
+const PORT_LINKS = '/dev/virtio-ports';
+const PORT_LIST = '/sys/class/virtio-ports';
 
 export interface ChannelEvents {
   onOpen(): void;
@@ -33,9 +36,18 @@ export function unixSocket(path: string): OpenChannel {
   return (events) => new SocketChannel(path, events);
 }
 
-/** `name` is a name below /dev/virtio-ports, or a path. */
+/** `name` is the one that the VMM gave the port, or a path. */
 export function virtioPort(name: string): OpenChannel {
-  return (events) => new PortChannel(name.includes('/') ? name : `/dev/virtio-ports/${name}`, events);
+  return (events) => new PortChannel(name, events);
+}
+
+/** Where the port is, or should be. */
+function portFile(name: string): string {
+  if (name.includes('/')) return name;
+  const link = `${PORT_LINKS}/${name}`;
+  if (existsSync(link) || !existsSync(PORT_LIST)) return link;
+  const device = readdirSync(PORT_LIST).find((one) => readFileSync(`${PORT_LIST}/${one}/name`, 'utf8').trim() === name);
+  return device === undefined ? link : `/dev/${device}`;
 }
 
 class SocketChannel implements Channel {
@@ -72,9 +84,9 @@ class PortChannel implements Channel {
   private poll: NativePoll | null = null;
   private backlog = Buffer.alloc(0);
 
-  constructor(path: string, events: ChannelEvents) {
+  constructor(name: string, events: ChannelEvents) {
     this.events = events;
-    setImmediate(() => this.open(path));
+    setImmediate(() => this.open(name));
   }
 
   write(text: string): void {
@@ -92,9 +104,11 @@ class PortChannel implements Channel {
     this.fd = -2;
   }
 
-  private open(path: string): void {
+  private open(name: string): void {
     if (this.fd === -2) return;
+    let path = name;
     try {
+      path = portFile(name);
       this.fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOCTTY);
       this.poll = new (addon().Poll)(this.fd, (ready) => this.ready(ready));
     } catch (error) {

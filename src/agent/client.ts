@@ -8,6 +8,8 @@
  * Epoch        grows with every session, from the clock; where the host knows a higher one (the guest's clock went back) from that.
  * Time-outs    a request without an answer ends the session: what is then true is settled by the next hello, which states all.
  * Garbage      from the host ends the session too; unknown notifications and late answers are ignored.
+ * Begun anew   a host that waits for hello says so, and a session that it knows nothing of is over: on a virtio port the guest may
+ *              have missed that the host's end was closed in between.
  * Not here     what to state and what to do with a welcome (agent.ts).
  */
 import type { Channel, OpenChannel } from './channel.js';
@@ -149,7 +151,8 @@ export class Client {
     switch (message.kind) {
       case 'answer':
       case 'refusal':
-        if (message.id !== null) this.settle(message.id, message);
+        if (this.inSession && message.kind === 'refusal' && readRefusal(message.data).code === 'ERR_NO_HELLO') this.lose('the host has begun anew');
+        else if (message.id !== null) this.settle(message.id, message);
         return;
       case 'notification':
         if (this.inSession && isNotification(message.method)) this.notify(message.method, message.params);

@@ -9,7 +9,7 @@
  * State file   /run/berth/agent-NETNS-INTERFACE.json holds what was before, written before anything is changed: an agent
  *              that was killed leaves the network as it is, and the next one knows what to put back.
  * Watching     is four files and one system call; `ip` runs only when something is different.
- * Not here     DNS: who owns resolv.conf differs from guest to guest. What was leased (agent.ts).
+ * Not here     name servers (resolv-conf.ts). What was leased (agent.ts).
  */
 import { mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';

@@ -34,6 +34,7 @@ const link = z.strictObject(
     tap: interfaceName.optional(),
     netns: netnsName.optional(),
     name: interfaceName.optional(),
+    configure: z.literal('dhcp', { error: 'dhcp' }).optional(),
     mac: z.string({ error: 'a MAC address in quotes, as "02:00:5e:10:00:01"' }).optional(),
   },
   { error: EXPECT_LINK },

@@ -48,6 +48,8 @@ export interface TapLink {
   readonly tap: string;
   /** the guest's MAC address as written; null: not stated */
   readonly mac: string | null;
+  /** dhcp: Berth tells the guest its network by DHCP on the link; null: others do */
+  readonly configure: 'dhcp' | null;
 }
 
 export interface NetnsLink {
@@ -56,6 +58,7 @@ export interface NetnsLink {
   /** name of the interface inside the namespace */
   readonly name: string;
   readonly mac: string | null;
+  readonly configure: 'dhcp' | null;
 }
 
 export type LinkConfig = TapLink | NetnsLink;
@@ -265,13 +268,14 @@ function toGuest(name: string, { link, lease, use, agent, policy, pool }: RawGue
 /** A link is a tap or a namespace: one of the two, and `name` belongs to the second. */
 function toLink({ tap, netns, name, ...rest }: RawLink, path: KeyPath, problems: Problems): LinkConfig | null {
   const mac = rest.mac ?? null;
+  const configure = rest.configure ?? null;
   if (tap !== undefined && netns === undefined) {
-    if (name === undefined) return { kind: 'tap', tap, mac };
+    if (name === undefined) return { kind: 'tap', tap, mac, configure };
     const text = 'a tap link has no name besides `tap` (`name` is the interface inside a namespace); remove it';
     problems.add('ERR_CONFIG_VALUE', [...path, 'name'], text);
     return null;
   }
-  if (netns !== undefined && tap === undefined) return { kind: 'netns', netns, name: name ?? 'eth0', mac };
+  if (netns !== undefined && tap === undefined) return { kind: 'netns', netns, name: name ?? 'eth0', mac, configure };
   const got = tap === undefined ? 'neither' : 'both';
   problems.add('ERR_CONFIG_VALUE', path, `a link is either a tap or a network namespace (got ${got}, expected one of tap and netns)`);
   return null;

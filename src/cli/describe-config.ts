@@ -7,14 +7,17 @@
 import { count, plural } from './text-table.js';
 import { networkInterfaces } from 'node:os';
 import { type AddressWish, ANY_POOL, loadConfig, states, type Config } from '../base/config.js';
-import { describePorts, type GuestPlan, type LeasePlan, type PoolPlan } from '../control/lease-plan.js';
+import { describePorts, type GuestPlan, largestBlock, type LeasePlan, type PoolPlan } from '../control/lease-plan.js';
 import type { AddressPool } from '../control/pools/address-pools.js';
 import { policyOf } from '../control/pools/policies.js';
 import { formatRate } from '../control/pools/policy.js';
 import { resolveLeases } from '../control/static-leases.js';
+import { PortSet } from '../wire/port-set.js';
 import { formatIpv4, parseIpv4 } from '../wire/address.js';
 import { formatAddressRange } from '../wire/address-ranges.js';
 
+/** net.ipv4.ip_local_port_range as Linux begins with it: ip(7). */
+const LINUX_RANGE = PortSet.parse('32768-60999');
 /** Addresses shown before the rest is only counted. */
 const SHOWN_ADDRESSES = 8;
 
@@ -31,6 +34,7 @@ export function describeConfig(config: Config, plan: LeasePlan): string {
   if (plan.guests.length === 0) lines.push('No guests: every frame goes to the host.');
   for (const guest of plan.guests) {
     lines.push(...describeGuest(guest, plan, wishOf(config, guest)));
+    if (guest.link?.configure === 'dhcp') lines.push(...describeDhcp(guest, plan));
     if (guest.agent !== null || states(config, ['guests', guest.name, 'policy'])) lines.push(...describePolicy(guest));
   }
   if (states(config, ['pool']) || plan.guests.some((guest) => guest.agent !== null)) lines.push(describePool(plan.pool));
@@ -75,6 +79,18 @@ function describeGuest(guest: GuestPlan, plan: LeasePlan, wish: AddressWish | nu
   const used = describePorts(guest.useTcp, guest.useUdp);
   const leased = [`${head} ${countEndpoints(guest, plan, ports)}`, `  ${describePorts(guest.tcp, guest.udp)}`];
   return [...leased, inUse(guest.useAll ? 'all of them' : used)];
+}
+
+/** What Berth tells the guest, and from which of its ports the guest's own connections work: it cannot be told to keep to them. */
+function describeDhcp({ whole, addresses, tcp, udp }: GuestPlan, { shared }: LeasePlan): string[] {
+  const address = addresses.length > 0 ? addresses[0] : shared.at(0);
+  const told = `  told by DHCP: ${address === undefined ? "the host's address" : formatIpv4(address)}, with the host's mask, gateway, name servers and MTU`;
+  if (whole !== null) return [told, '  its own connections may come from any port'];
+  if (LINUX_RANGE.subtract(tcp.intersect(udp)).isEmpty) return [told, `  its own connections come from leased ports if it is Linux with its usual range, ${LINUX_RANGE.format()}; the host's own range must then be another`];
+  const block = largestBlock({ tcp, udp });
+  if (block === null) return [told, '  its own connections fail: no port is leased in both tcp and udp, and what it sends from others is dropped'];
+  const range = `${block.first}-${block.last}`;
+  return [told, `  its own connections work from ports ${range}: set its range to them, there or by its DHCP client (option 159); what it sends from others is dropped`];
 }
 
 function describeLink({ link }: GuestPlan): string {

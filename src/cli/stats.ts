@@ -1,8 +1,9 @@
 /** Counters for people: names in place of indices, rates from two readings. */
 import { count, plural } from './text-table.js';
+import type { DhcpCounters } from '../control/dhcp-server.js';
 import type { CounterSnapshot, GuestTally, Tally } from '../dataplane/counters.js';
 
-export type NamedCounters = Omit<CounterSnapshot, 'guests'> & { guests: Record<string, GuestTally> };
+export type NamedCounters = Omit<CounterSnapshot, 'guests'> & { dhcp?: DhcpCounters; guests: Record<string, GuestTally> };
 
 export function namedCounters(counters: CounterSnapshot, guests: readonly string[]): NamedCounters {
   return { ...counters, guests: Object.fromEntries(guests.map((name, index) => [name, counters.guests[index]])) };

@@ -7,24 +7,22 @@
  * Described    at /openapi.json, made from the schemas that requests are checked against.
  * Not here     what the answers are (admin-desk.ts).
  */
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
-import { dirname } from 'node:path';
+import { chmodSync, chownSync, readFileSync, rmSync } from 'node:fs';
 import swagger from '@fastify/swagger';
 import { fastify, type FastifyInstance } from 'fastify';
 import { type AdminDesk, Refused } from './admin-desk.js';
 import { schemas } from './admin-schemas.js';
 import type { PoolDesk } from './pools/pool-desk.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
+import { makeRoom } from './socket-path.js';
 import { type Config, place } from '../base/config.js';
-import { BerthError, ConfigError, messageOf } from '../base/errors.js';
+import { BerthError, ConfigError, messageOf, newFileReason } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { parseIpv4 } from '../wire/address.js';
 import { PortSet } from '../wire/port-set.js';
 
 const BODY_LIMIT = 64 * 1024;
 const REQUEST_MS = 10_000;
-const PROBE_MS = 1000;
 const GROUPS = '/etc/group';
 
 interface Named {
@@ -54,7 +52,7 @@ export class AdminServer {
       app.server.close();
       await app.close();
       if (error instanceof BerthError) throw error;
-      throw new BerthError('ERR_ADMIN_SOCKET', `admin socket ${path} cannot be listened on: ${messageOf(error)}`, { cause: error });
+      throw new BerthError('ERR_ADMIN_SOCKET', `admin socket ${path} cannot be listened on (${newFileReason(error)}); mend that, or set admin.socket`, { cause: error });
     }
     return new AdminServer(app, path);
   }
@@ -131,30 +129,6 @@ function portsOf({ tcp, udp }: Named): Ports {
   } catch (error) {
     throw new Refused(400, 'ERR_PORT_SET', messageOf(error));
   }
-}
-
-/** Removes a socket that nobody answers on. */
-async function makeRoom(path: string): Promise<void> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-  const there = lstatSync(path, { throwIfNoEntry: false });
-  if (there === undefined) return;
-  if (!there.isSocket()) throw new BerthError('ERR_ADMIN_SOCKET', `admin socket ${path}: there is a file that is no socket; remove it, or set admin.socket`);
-  if (await answers(path)) throw new BerthError('ERR_ADMIN_SOCKET', `admin socket ${path}: a daemon that runs has it; stop that one, or set admin.socket`);
-  rmSync(path, { force: true });
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(path);
-    const done = (alive: boolean): void => {
-      socket.destroy();
-      resolve(alive);
-    };
-    // Neither refused nor accepted: a full backlog, so somebody listens.
-    socket.setTimeout(PROBE_MS, () => done(true));
-    socket.once('connect', () => done(true));
-    socket.once('error', (error: NodeJS.ErrnoException) => done(error.code !== 'ECONNREFUSED' && error.code !== 'ENOENT'));
-  });
 }
 
 /** Not through fastify: the file must be made under our umask, and Node makes it before listen() returns. */

@@ -60,6 +60,7 @@ function whose({ address, proto, port, state, guest, source, since, until, use, 
   const endpoint = `${address} ${proto} ${port}`;
   if (state === 'free') return `${endpoint} is leased to nobody.`;
   if (state === 'quarantined') return `${endpoint} was released by guest ${guest ?? '?'} at ${since ?? '?'}; another guest may have it from ${until ?? '?'} on.`;
+  if (guest === null) return `${endpoint} is nobody's: what its guest sends from it is for Berth, which serves DHCP there.`;
   const lease = source === 'configuration' ? 'by the configuration' : source === 'run time' ? 'by its settings' : `until ${until ?? '?'}`;
   const used = use === null ? `not in use: ${UNUSED_WORDS[agent]}` : `in use: ${USE_WORDS[use]}`;
   return `${endpoint} is leased to guest ${guest ?? '?'} since ${since ?? '?'}, ${lease}, and ${used}.`;

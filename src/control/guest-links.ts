@@ -17,7 +17,8 @@ import type { LinkDress } from '../io/tap-io.js';
 
 /** The engine, as far as links concern it. */
 export interface LinkHost {
-  attach(port: number, fd: number, isSocket: boolean, serial: number): void;
+  /** `dhcp`: Berth serves it on the link. */
+  attach(port: number, fd: number, isSocket: boolean, serial: number, dhcp: boolean): void;
   detach(port: number): void;
   /** Resolves when the engine has closed the port's descriptor, with a tap of ours, and nothing of its guest is remembered. */
   leave(port: number): Promise<void>;
@@ -122,9 +123,10 @@ export class GuestLinks {
 
   stop(): void {
     if (this.timer !== null) clearInterval(this.timer);
-    for (const one of this.all) {
-      one.link.undress();
-      one.lock?.release();
+    // All are forgotten: a tap that is set down as it was found is none that went away.
+    for (const { link, lock } of this.all.splice(0)) {
+      link.undress();
+      lock?.release();
     }
   }
 
@@ -167,11 +169,20 @@ export class GuestLinks {
     });
     if (open === null) return;
     one.serial++;
-    if (open.host !== null) this.steering?.attachLink(one.port - 1, open.host, open.fd);
-    this.engine.attach(one.port, open.fd, open.host !== null, one.serial);
+    if (open.host !== null) this.steer(one, open.host, open.fd);
+    this.engine.attach(one.port, open.fd, open.host !== null, one.serial, config.configure === 'dhcp');
     one.attached = true;
     one.said = '';
     this.log.info({ guest: one.guest }, `guest ${one.guest} attached: ${one.link.description}`);
+  }
+
+  /** Without steering by the kernel the engine has all of the link's frames. */
+  private steer(one: Attachment, host: SteerableLink, socket: number): void {
+    try {
+      this.steering?.attachLink(one.port - 1, host, socket);
+    } catch (error) {
+      this.log.warn({ guest: one.guest }, `guest ${one.guest}: no fast path (${messageOf(error)}); its frames go through the engine`);
+    }
   }
 
   /** Before a VMM's tap is set up. */

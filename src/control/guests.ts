@@ -21,6 +21,7 @@ import type { GuestUplink } from './guest-uplink.js';
 import { claimAll } from './host-claims.js';
 import { type GuestPlan, leasedOnShared } from './lease-plan.js';
 import { NO_PORTS, type Ports, PROTOS } from './lease-state.js';
+import { LeaseBook } from './leases.js';
 import type { Network } from './network.js';
 import { assignAddresses, withAddress } from './pools/assign.js';
 import type { FloatingAddresses } from './pools/floating.js';
@@ -31,6 +32,7 @@ import { BerthError, ConfigError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { Interface } from '../io/interfaces.js';
 import { formatIpv4, formatMac, parseIpv4 } from '../wire/address.js';
+import { PortSet } from '../wire/port-set.js';
 
 export interface GuestsParts {
   config: Config;
@@ -67,12 +69,15 @@ export class Guests {
     const before = join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
     if (!existsSync(this.folder) && existsSync(before)) renameSync(before, this.folder); // the name of earlier versions
     if (!existsSync(this.folder) && plan.pools.length === 0) return;
-    const stored = this.openStore().guests();
-    if (plan.pools.length > 0) this.configs = await assignAddresses({ ...this.parts, configs: this.configs, store: this.openStore() });
+    const store = this.openStore();
+    const stored = store.guests();
+    if (plan.pools.length > 0) this.configs = await assignAddresses({ ...this.parts, configs: this.configs, store });
     for (const one of this.configs) if (one.pool !== null) refuseForeignMac(this.find(one.name)?.guest as GuestPlan, this.uplinkOf(one).nic, config);
+    const book = new LeaseBook({ pool: PortSet.EMPTY, reserve: 0, reservedByHost: NO_PORTS, quarantineMs: plan.pool.quarantineMs, restored: store.load() });
     for (const [name, setting] of stored) {
       try {
         const { guest, config, take, at } = this.resolve(name, setting);
+        refuseHeld(guest, book);
         take();
         at.plan.add({ ...guest, index: at.plan.takeSlot() });
         this.configs.push(config);
@@ -263,4 +268,10 @@ export function refuseForeignMac(guest: GuestPlan, nic: Interface, config: Confi
     'ERR_GUEST_MAC',
     `${place(config, ['guests', guest.name, 'link', 'mac'])}: guest ${guest.name} has MAC ${formatMac(guest.mac)}, NIC ${nic.name} has ${nic.mac}; a guest that shares the address must have the NIC's MAC`,
   );
+}
+
+/** While a guest was left out another may have been granted its ports, and keeps them. */
+function refuseHeld({ name, onShared, tcp, udp }: GuestPlan, book: LeaseBook): void {
+  const { refusal } = book.checkFixed(name, onShared ? { tcp, udp } : NO_PORTS, Date.now());
+  if (refusal !== null) throw new BerthError(refusal.code, `guest ${name}: ${refusal.message}`);
 }

@@ -14,7 +14,7 @@ import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, write
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
 import type { ImplicitUse } from './publisher.js';
-import { Mute, mutedBy, nicTable, quietTap, tapTable, unmute } from './mute.js';
+import { Mute, mutedBy, nicTable, quietLink, linkTable, unmute } from './mute.js';
 import { leasedPorts, readReservedPorts, Reservation, type Taken, writeReservedPorts } from './reserve.js';
 import { runTool } from '../base/command.js';
 import { BerthError, messageOf } from '../base/errors.js';
@@ -171,9 +171,9 @@ export class HostStack {
       // no IPv6 in this kernel: nothing to switch off
     }
     const sysctls = before === null || file in this.state.sysctls ? this.state.sysctls : { ...this.state.sysctls, [file]: before };
-    this.remember({ sysctls, tables: [...new Set([...this.state.tables, tapTable(tap)])] });
+    this.remember({ sysctls, tables: [...new Set([...this.state.tables, linkTable(tap)])] });
     if (before !== null) writeFileSync(file, '1');
-    quietTap(tap);
+    quietLink(tap);
   }
 
   /** Gives it back to the host's stack. */
@@ -181,8 +181,8 @@ export class HostStack {
     const file = disableIpv6(tap);
     const { [file]: before, ...sysctls } = this.state.sysctls;
     if (before !== undefined) restoreSysctls({ [file]: before });
-    unmute(tapTable(tap));
-    this.remember({ sysctls, tables: this.state.tables.filter((table) => table !== tapTable(tap)) });
+    unmute(linkTable(tap));
+    this.remember({ sysctls, tables: this.state.tables.filter((table) => table !== linkTable(tap)) });
   }
 
   /** Removes the interface of a removed guest, if it is still there and ours. */
@@ -230,10 +230,16 @@ export function isOfThisNamespace(state: HostState): boolean {
   return state.tables.some((table) => here.includes(`table netdev ${table}`));
 }
 
-/** Undoes what a daemon has changed, and forgets it; returns the number of interfaces removed. */
+/**
+ * Undoes what a daemon has changed, and forgets it; returns the number of interfaces removed. These first: what a guest sends must not
+ * find the host's stack open to it for a moment.
+ */
 export function undoState(file: string, state: HostState): number {
-  let taps = 0;
+  let removed = 0;
   attempt([
+    () => {
+      removed = removeInterfaces(state);
+    },
     ...state.tables.map((table) => () => {
       unmute(table);
     }),
@@ -243,12 +249,9 @@ export function undoState(file: string, state: HostState): number {
     () => {
       restoreSysctls(state.sysctls);
     },
-    () => {
-      taps = removeInterfaces(state);
-    },
   ]);
   forget(file);
-  return taps;
+  return removed;
 }
 
 /** Removes the state's guest interfaces that still exist, are ours and in nobody's use; returns their number. */
@@ -265,8 +268,8 @@ export function forget(file: string): void {
 /** Removes an interface in a guest's namespace if it is a veth of ours, or a tap dressed as ours and in nobody's use; true if it was. */
 export function removeGuestInterface(guest: GuestPlace, { nic, mac }: Pick<HostState, 'nic' | 'mac'>): boolean {
   const { netns, name } = guest;
+  if (removeGuestVeth(nic, guest)) return true;
   const found = findInterface(name, netns);
-  if (found?.kind === 'veth') return removeGuestVeth(found, nic, guest);
   if (found?.kind !== 'tun' || found.mac !== mac) return false;
   const namespace = openSync(`${NETNS_FOLDER}/${netns}`, 'r');
   try {

@@ -4,10 +4,12 @@
  *
  * Whole    a dedicated address leased whole: `tcp` and `udp` are empty, one wildcard entry stands for every port, and ports
  *          named in `use` get entries of their own, found before the wildcard.
+ *          Of one whose guest Berth configures by DHCP, the client's port is leased to nobody: what comes from it is ours.
  * In use   `useTcp` and `useUdp` always lie inside the lease; `useAll` says that they are all of it.
  */
 import type { AgentConfig, LinkConfig } from '../base/config.js';
 import { PortSet } from '../wire/port-set.js';
+import { DHCP_CLIENT_PORT } from '../wire/dhcp.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
 import type { GuestPolicy } from './lease-policy.js';
 import type { Ports } from './lease-state.js';
@@ -68,6 +70,9 @@ export interface LeasePlan {
   readonly pools: readonly AddressPool[];
 }
 
+/** The link of an entry that is no guest's. */
+export const NO_LINK = 0xffff;
+
 /** An entry of the steering table. `protocol` and `port` are 0 in the wildcard of a whole address. */
 export type EntryVisitor = (address: number, protocol: number, port: number, guest: number, inUse: boolean) => void;
 
@@ -76,19 +81,41 @@ export function forEachEntry({ guests }: Pick<LeasePlan, 'guests'>, visit: Entry
   for (const guest of guests) {
     for (const address of guest.addresses) {
       if (guest.whole !== null) visit(address, 0, 0, guest.index, guest.useAll);
+      if (keepsClientPort(guest)) visit(address, PROTOCOL_UDP, DHCP_CLIENT_PORT, NO_LINK, false);
       for (const port of guest.tcp.union(guest.useTcp).ports()) visit(address, PROTOCOL_TCP, port, guest.index, guest.useTcp.has(port));
       for (const port of guest.udp.union(guest.useUdp).ports()) visit(address, PROTOCOL_UDP, port, guest.index, guest.useUdp.has(port));
     }
   }
 }
 
+function keepsClientPort({ whole, link }: GuestPlan): boolean {
+  return whole !== null && link?.configure === 'dhcp';
+}
+
 /** How often forEachEntry will call. */
 export function countEntries({ guests }: Pick<LeasePlan, 'guests'>): number {
   let count = 0;
-  for (const { addresses, whole, tcp, udp, useTcp, useUdp } of guests) {
-    count += addresses.length * ((whole === null ? 0 : 1) + tcp.union(useTcp).size + udp.union(useUdp).size);
+  for (const guest of guests) {
+    const { addresses, whole, tcp, udp, useTcp, useUdp } = guest;
+    count += addresses.length * ((whole === null ? 0 : 1) + (keepsClientPort(guest) ? 1 : 0) + tcp.union(useTcp).size + udp.union(useUdp).size);
   }
   return count;
+}
+
+/**
+ * The largest block of ports that the guest leases in both protocols, as RFC 7618 can say it: 2^(16 - bits) ports, `first` a multiple
+ * of their number. Null where it leases none.
+ */
+export function largestBlock({ tcp, udp }: Pick<GuestPlan, 'tcp' | 'udp'>): { first: number; last: number; bits: number } | null {
+  const ranges = [...tcp.intersect(udp).ranges()];
+  for (let bits = 1; bits <= 16; bits++) {
+    const size = 1 << (16 - bits);
+    for (const range of ranges) {
+      const first = Math.ceil(range.first / size) * size;
+      if (first + size - 1 <= range.last) return { first, last: first + size - 1, bits };
+    }
+  }
+  return null;
 }
 
 /** Ports that are leased on single addresses: the lease book, which knows one space for all, must not grant them. */

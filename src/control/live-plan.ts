@@ -6,15 +6,15 @@
  *              forgotten all of the guest before (`freeSlot`); the one that has been free longest is taken first.
  * Capacity     the engine and its counters are made for so many links at the start.
  */
-import type { Departed, GuestPlan, LeasePlan, PoolPlan } from './lease-plan.js';
+import { type Departed, type GuestPlan, type LeasePlan, NO_LINK, type PoolPlan } from './lease-plan.js';
 import type { Ports } from './lease-state.js';
 import type { AddressPool } from './pools/address-pools.js';
 import { BerthError } from '../base/errors.js';
 
 /** Guests that may be added while the daemon runs, besides those of the configuration. */
 const MORE_GUESTS = 1024;
-/** The steering table's value has 16 bits for the link. */
-const MOST_LINKS = 65_536;
+/** The steering table's value has 16 bits for the link, of which NO_LINK is none. */
+const MOST_LINKS = NO_LINK;
 
 export class LivePlan implements LeasePlan {
   shared: readonly number[];

@@ -13,7 +13,8 @@
  * Exact        a delete takes out whichever interval has its first port, so it must name exactly the one that is there: nobody else
  *              writes the table, and what is in it is known (`held`), or not (null) and then it is replaced.
  * Failure      of `nft -i`, its end included: the table is replaced by a process of its own, with one line in the log.
- * Taps         the host side of a VMM's tap gets a chain that drops everything, so that no guest reaches the host's stack.
+ * Links        the host side of a guest's link, a VMM's tap or one end of a veth, gets a chain that drops everything, so that no guest
+ *              reaches the host's stack.
  * Source       nft(8): netdev family, concatenations with intervals.
  */
 import type { LeasePlan } from './lease-plan.js';
@@ -43,7 +44,7 @@ export function nicTable(nic: string): string {
   return `berth-nic-${identifier(nic)}`;
 }
 
-export function tapTable(tap: string): string {
+export function linkTable(tap: string): string {
   return `berth-tap-${identifier(tap)}`;
 }
 
@@ -118,10 +119,10 @@ export class Mute {
   }
 }
 
-/** Keeps everything that comes in through `tap` from the host's stack. */
-export function quietTap(tap: string): void {
+/** Keeps everything that comes in through the interface from the host's stack. */
+export function quietLink(tap: string): void {
   const chain = `chain ingress { type filter hook ingress device "${tap}" priority ${PRIORITY}; policy drop; }`;
-  runTool('nft', ['-f', '-'], replacement(tapTable(tap), chain));
+  runTool('nft', ['-f', '-'], replacement(linkTable(tap), chain));
 }
 
 /** Removes a table of ours; nothing happens if it is not there. */

@@ -8,9 +8,10 @@ import { NEVER, type Change, type Ports } from './lease-state.js';
 import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
 import type { GuestPlan } from './lease-plan.js';
 import { ConfigError } from '../base/errors.js';
-import { ADDRESS_INDEX_MASK, type Proto, STATE_IN_USE, STATE_MASK } from '../steering/table-layout.js';
+import { type Proto, STATE_IN_USE, STATE_MASK } from '../steering/table-layout.js';
 import { SteeringTable } from '../steering/table.js';
-import { type TableFollower, TableWriter } from '../steering/table-writer.js';
+import type { TableFollower } from '../steering/table-follower.js';
+import { TableWriter } from '../steering/table-writer.js';
 import { PROTOCOL_UDP } from '../wire/ipv4.js';
 
 /** Link indices of the guests that lease something on an address, by the table's address index. */
@@ -75,11 +76,12 @@ export class Publisher {
     this.sendGuests();
   }
 
-  /** What the guest leases of the configuration is quarantined, or free at once. */
+  /** What the guest leases of the configuration is quarantined, or free at once: what was its own address leaves if nobody has it now. */
   endLeases(guest: GuestPlan, how: 'quarantine' | 'release'): void {
     forEachEntry({ guests: [guest] }, (address, protocol, port) => {
       this.writer[how](address, protocol === PROTOCOL_UDP ? 1 : 0, port);
     });
+    if (how === 'release') for (const address of guest.addresses) if (!this.plan.addresses.includes(address)) this.removeAddress(address);
   }
 
   /** The whole address is quarantined after a guest of an earlier daemon. */
@@ -142,10 +144,8 @@ export class Publisher {
 
   /** The plan's addresses are others now: what was on those that are gone is on nobody's, what is on all is on the new ones too. */
   followAddresses(gone: readonly number[], added: readonly number[]): void {
-    for (const address of gone) {
-      this.writer.releaseAddress(address);
-      this.guests[this.writer.addAddress(address) & ADDRESS_INDEX_MASK] = [];
-    }
+    for (const address of gone) this.removeAddress(address);
+    for (const address of this.plan.addresses) this.writer.addAddress(address);
     for (const guest of this.plan.guests) {
       const again = guest.onShared ? added : guest.addresses.filter((address) => gone.includes(address));
       this.lease({ ...guest, addresses: again }, added);
@@ -193,10 +193,10 @@ export class Publisher {
 
   private lease(guest: GuestPlan, shared = this.plan.shared): void {
     const { index, agent, policy } = guest;
-    forEachEntry({ guests: [guest] }, (address, protocol, port, link, inUse) => {
+    forEachEntry({ guests: [guest] }, (address, protocol, port, owner, inUse) => {
       const proto: Proto = protocol === PROTOCOL_UDP ? 1 : 0;
-      if (port === 0) this.writer.leaseWhole(address, link, policy.implicit);
-      else this.writer.lease(address, proto, port, link, policy.implicit);
+      if (port === 0) this.writer.leaseWhole(address, owner, policy.implicit);
+      else this.writer.lease(address, proto, port, owner, policy.implicit);
       if (inUse && port === 0) this.writer.useWhole(address);
       else if (inUse) this.writer.use(address, proto, port);
     });
@@ -205,9 +205,13 @@ export class Publisher {
   }
 
   private share(address: number, guest: number): void {
-    const index = this.writer.addAddress(address) & ADDRESS_INDEX_MASK;
+    const index = this.writer.addAddress(address);
     const sharing = (this.guests[index] ??= []);
     if (!sharing.includes(guest)) sharing.push(guest);
+  }
+
+  private removeAddress(address: number): void {
+    this.guests[this.writer.removeAddress(address)] = undefined;
   }
 
   private sendGuests(): void {

@@ -4,21 +4,26 @@
  * One session a guest: a new one takes the place of the one before, whose end may not have been seen yet.
  * Grace        a guest whose session ended keeps its indications for a while (D4), then they end; its leases run on.
  * Files        sockets are made with mode 0600 in a folder of mode 0755, and removed at the end. A VMM's stays.
+ * At start     a socket of the configuration that cannot be had is an error; a guest that was added while the daemon ran is
+ *              served without its agent then, and its socket tried again.
  */
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { dirname } from 'node:path';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import type { Ports } from './lease-state.js';
 import type { ControlPlane } from './plane.js';
 import { type NetworkFacts, Session, type SessionCounters } from './session.js';
-import { BerthError, messageOf } from '../base/errors.js';
+import { makeRoom } from './socket-path.js';
+import type { AgentConfig } from '../base/config.js';
+import { BerthError, messageOf, newFileReason } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 
 /** How long a guest may be away before its indications end. */
 const GRACE_MS = 10_000;
 /** Between two tries to reach a VMM's socket. */
 const RETRY_MS = 500;
+/** Between two tries to have a socket of our own: each asks whoever has it whether it is alive. */
+const LISTEN_AGAIN_MS = 2000;
 
 interface Agent {
   readonly guest: string;
@@ -31,6 +36,10 @@ interface Agent {
   server: Server | null;
   /** The guest has been removed, or the daemon stops. */
   isOver: boolean;
+}
+
+function agentOf(guest: string, { socket }: AgentConfig): Agent {
+  return { guest, path: socket, session: null, candidate: null, grace: null, server: null, isOver: false };
 }
 
 export class GuestServer {
@@ -46,15 +55,24 @@ export class GuestServer {
     this.log = log;
   }
 
-  /** Opens a channel for every guest of the plan that has an agent. */
+  /** Opens a channel for every guest of the plan that has an agent. Throws for a socket of the configuration that cannot be had. */
   async start(plan: LeasePlan): Promise<void> {
-    for (const guest of plan.guests) await this.add(guest);
+    for (const guest of plan.guests) {
+      try {
+        await this.add(guest);
+      } catch (error) {
+        if (!guest.atRunTime || guest.agent === null) throw error;
+        const one = agentOf(guest.name, guest.agent);
+        this.agents.push(one);
+        this.listenLater(one, messageOf(error));
+      }
+    }
   }
 
   /** Opens the guest's channel, if it has an agent. Throws, with nothing changed, where its socket cannot be had. */
   async add({ name, agent }: GuestPlan): Promise<void> {
     if (agent === null) return;
-    const one: Agent = { guest: name, path: agent.socket, session: null, candidate: null, grace: null, server: null, isOver: false };
+    const one = agentOf(name, agent);
     if (!agent.connect) await this.listen(one);
     this.agents.push(one);
     if (agent.connect) this.reach(one);
@@ -98,22 +116,38 @@ export class GuestServer {
     if (one.server !== null) rmSync(one.path, { force: true });
   }
 
+  /** Says what is in the way, once, and tries again until it is not. */
+  private listenLater(one: Agent, obstacle: string, said = ''): void {
+    if (obstacle !== said) this.log.warn({ guest: one.guest }, `${obstacle}; it is tried again, and the guest served without its agent until then`);
+    setTimeout(() => {
+      if (one.isOver) return;
+      this.listen(one).then(
+        () => {
+          this.log.info({ guest: one.guest }, `guest ${one.guest}: its agent can connect to ${one.path} now`);
+        },
+        (error: unknown) => {
+          this.listenLater(one, messageOf(error), obstacle);
+        },
+      );
+    }, LISTEN_AGAIN_MS).unref();
+  }
+
   private async listen(one: Agent): Promise<void> {
+    const server = createServer((socket) => {
+      this.accept(one, socket);
+    });
     try {
-      mkdirSync(dirname(one.path), { recursive: true, mode: 0o755 });
-      rmSync(one.path, { force: true }); // of a daemon that was killed; a living one holds the NIC's lock
-      const server = createServer((socket) => {
-        this.accept(one, socket);
-      });
+      await makeRoom(one.path);
       await new Promise<void>((resolve, reject) => {
         server.once('error', reject);
         server.listen(one.path, resolve);
       });
       chmodSync(one.path, 0o600);
-      one.server = server;
     } catch (cause) {
-      throw new BerthError('ERR_AGENT_SOCKET', `guest ${one.guest}: ${one.path} cannot be listened on: ${messageOf(cause)}`, { cause });
+      throw new BerthError('ERR_AGENT_SOCKET', `guest ${one.guest}: its agent's socket ${one.path} cannot be listened on (${newFileReason(cause)}); mend that, or name another path`, { cause });
     }
+    one.server = server;
+    if (one.isOver) this.end(one); // meanwhile
   }
 
   /** Connects to the socket that the VMM listens on, again and again. */
@@ -134,7 +168,7 @@ export class GuestServer {
   /** A newcomer takes the place of the session before only when its hello has been accepted. */
   private accept(one: Agent, socket: Socket): void {
     one.candidate?.end(null);
-    const session = new Session(socket, one.guest, this.plane, this.facts, this.counters, this.log, () => {
+    const session = new Session(socket, one.guest, this.plane, this.facts, this.counters, this.log, one.server === null, () => {
       one.candidate = null;
       // On a channel that knows no connections a session may follow its like on one stream.
       if (one.session !== session) one.session?.end(null);

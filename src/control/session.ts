@@ -3,6 +3,8 @@
  *
  *     lines ─▶ messages ─▶ control plane ─▶ answers, in the order of the requests
  *
+ * VMM          a channel that a VMM carries into the guest knows no connections: neither the agent's coming nor its going is seen. The
+ *              host says that it waits for hello; an agent that says nothing any more is gone (D4).
  * Hostile      until checked. A line that is no message gets an error and the session goes on; an over-long line, a refused
  *              hello, silence before hello, or more than a fair number of messages a second end the session. Nothing that a
  *              guest sends is kept beyond one line and the requests that wait, and those are bounded by not reading on.
@@ -35,7 +37,10 @@ export interface SessionCounters {
   closed: number;
 }
 
+/** How long a connection of the agent's own may be without hello. */
 const HELLO_MS = 10_000;
+/** How long an agent behind a VMM may say nothing: it states what is in use every 30 s. */
+const SILENT_MS = 90_000;
 /** Messages a second in the long run, and at once. An agent needs a few dozen. */
 const RATE = 500;
 const BURST = 2000;
@@ -59,13 +64,16 @@ export class Session {
   private readonly onWelcome: () => void;
   private readonly decoder = new LineDecoder();
   private readonly bucket = new TokenBucket(RATE, BURST, performance.now());
-  private readonly helloTimer: NodeJS.Timeout;
+  private readonly viaVmm: boolean;
+  /** Until something has to be heard; null: for as long as it takes. */
+  private patience: NodeJS.Timeout | null = null;
   private tail: Promise<void> = Promise.resolve();
   private waiting = 0;
   private greeted = false;
   private over = false;
 
-  constructor(socket: Socket, guest: string, plane: ControlPlane, facts: () => NetworkFacts, counters: SessionCounters, log: Log, onWelcome: () => void) {
+  /** `viaVmm`: the socket is a VMM's, which carries the channel; else a connection of the agent's own. */
+  constructor(socket: Socket, guest: string, plane: ControlPlane, facts: () => NetworkFacts, counters: SessionCounters, log: Log, viaVmm: boolean, onWelcome: () => void) {
     this.socket = socket;
     this.guest = guest;
     this.plane = plane;
@@ -73,9 +81,10 @@ export class Session {
     this.counters = counters;
     this.onWelcome = onWelcome;
     this.log = log;
-    this.helloTimer = setTimeout(() => {
-      this.end('no hello');
-    }, HELLO_MS);
+    this.viaVmm = viaVmm;
+    if (!viaVmm) this.allow(HELLO_MS, 'no hello');
+    // What an earlier session left half written ends with the empty line.
+    else this.send(`\n${encodeRefusal(null, REFUSED, 'say hello', { code: 'ERR_NO_HELLO' })}`);
     socket.on('data', (bytes: Buffer) => {
       this.read(bytes);
     });
@@ -85,7 +94,7 @@ export class Session {
     });
     socket.once('close', () => {
       this.over = true;
-      clearTimeout(this.helloTimer);
+      this.clearPatience();
     });
   }
 
@@ -114,6 +123,18 @@ export class Session {
     });
   }
 
+  private allow(ms: number, otherwise: string): void {
+    this.clearPatience();
+    this.patience = setTimeout(() => {
+      this.end(otherwise);
+    }, ms);
+  }
+
+  private clearPatience(): void {
+    if (this.patience !== null) clearTimeout(this.patience);
+    this.patience = null;
+  }
+
   private read(bytes: Buffer): void {
     try {
       for (const line of this.decoder.push(bytes)) {
@@ -135,6 +156,7 @@ export class Session {
       this.counters.bad++;
       this.send(encodeRefusal(message.id, message.code, message.message));
     } else if (message.kind === 'request') {
+      if (this.greeted) this.patience?.refresh();
       this.waiting++;
       this.tail = this.tail
         .then(async () => {
@@ -240,7 +262,8 @@ export class Session {
       return;
     }
     if (this.over) return;
-    clearTimeout(this.helloTimer);
+    if (this.viaVmm) this.allow(SILENT_MS, `its agent has said nothing for ${SILENT_MS / 1000} s`);
+    else this.clearPatience();
     this.onWelcome();
     const begun = await plane.begin(guest, epoch, used);
     if (begun.refusal !== null) {

@@ -5,6 +5,7 @@
  * Shared       a lease without an address holds on every shared address; one with an address and ports on that address only.
  * Whole        a lease of an address without ports; `use` may then name any port.
  * Pure         a configuration and the NIC's addresses go in, a plan comes out; the host is asked by others.
+ * DHCP         a guest that Berth configures has no agent, and leaves Berth the port that its DHCP client sends from.
  * Errors       ConfigError, one line a problem: ERR_CONFIG_VALUE, ERR_USE_NOT_LEASED, ERR_LINK_TAKEN, ERR_SOCKET_TAKEN, and
  *              those of lease-overlap.ts.
  */
@@ -13,6 +14,7 @@ import { Problems, show, type Config, type GuestConfig, type KeyPath, type PortT
 import { messageOf } from '../base/errors.js';
 import { PortSet } from '../wire/port-set.js';
 import { parseIpv4, parseMac } from '../wire/address.js';
+import { DHCP_CLIENT_PORT } from '../wire/dhcp.js';
 import { refuseOverlaps } from './lease-overlap.js';
 import { type Owned, resolveAddressPools } from './pools/address-pools.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
@@ -103,6 +105,8 @@ function resolveGuest(guest: GuestConfig, index: number, shared: readonly number
   const whole = isWhole ? (addresses.at(0) ?? null) : null;
   const onShared = lease !== null && lease.address === null;
   const policy = readPolicy(guest, problems);
+  refuseBothToConfigure(guest, problems);
+  refuseClientPort(guest, udp, 'lease', problems);
   const plan = { name, index, atRunTime: false, link, mac, whole, onShared, addresses, tcp, udp, agent, policy };
   if (use === 'all') {
     if (lease === null && guest.pool === null) {
@@ -113,7 +117,9 @@ function resolveGuest(guest: GuestConfig, index: number, shared: readonly number
   }
   const useTcp = readPorts(use.tcp, [...path, 'use', 'tcp'], problems);
   const useUdp = readPorts(use.udp, [...path, 'use', 'udp'], problems);
-  if (!isWhole) {
+  if (isWhole) {
+    refuseClientPort(guest, useUdp, 'use', problems);
+  } else {
     refuseUnleased(useTcp, tcp, lease?.tcp ?? null, [...path, 'use', 'tcp'], problems);
     refuseUnleased(useUdp, udp, lease?.udp ?? null, [...path, 'use', 'udp'], problems);
   }
@@ -146,6 +152,20 @@ function refuseUnleased(used: PortSet, leased: PortSet, leaseText: PortText | nu
   const expected = leaseText === null ? 'none: the lease has no such ports' : `ports of ${leased.format()}`;
   const text = `not in the guest's lease (got ${outside.format()}, expected ${expected}); add to \`lease\`, or remove here`;
   problems.add('ERR_USE_NOT_LEASED', path, text);
+}
+
+/** One of them sets the guest's network: its agent, or Berth. */
+function refuseBothToConfigure({ name, link, agent }: GuestConfig, problems: Problems): void {
+  if (link?.configure !== 'dhcp' || agent === null) return;
+  const text = 'the guest has an agent, which sets its network already (got dhcp and an agent, expected one of them); remove the other';
+  problems.add('ERR_CONFIG_VALUE', ['guests', name, 'link', 'configure'], text);
+}
+
+/** What Berth's DHCP server takes from the guest is nothing that the guest could lease. */
+function refuseClientPort({ name, link }: GuestConfig, udp: PortSet, key: 'lease' | 'use', problems: Problems): void {
+  if (link?.configure !== 'dhcp' || !udp.has(DHCP_CLIENT_PORT)) return;
+  const text = `what the guest's DHCP client sends is for Berth (got udp ${udp.format()}, expected ports without ${DHCP_CLIENT_PORT}); leave ${DHCP_CLIENT_PORT} out`;
+  problems.add('ERR_CONFIG_VALUE', ['guests', name, key, 'udp'], text);
 }
 
 function readPolicy({ name, policy }: GuestConfig, problems: Problems): GuestPolicy {

@@ -10,6 +10,7 @@
  * Type         64-bit floats: exact to 2^53, aligned, so a reader never sees half of one.
  */
 import {
+  DHCP,
   DISCARD,
   type FrameBatch,
   LINK_DOWN,
@@ -36,6 +37,7 @@ const KERNEL_DROPS = SPECIALS;
 const ANSWERS = SPECIALS + 1;
 const UNMADE = SPECIALS + 2;
 const ARP_REPLIES = SPECIALS + 3;
+const PUNTS = SPECIALS + 4;
 const LINKS = SPECIALS + 8;
 const LINK_WORDS = 8;
 const IN_FRAMES = 0;
@@ -74,6 +76,8 @@ export interface CounterSnapshot {
   arpReplies: number;
   /** Copies of ARP replies and answers that were not made: more in one batch than the list of them holds. */
   unmade: number;
+  /** Frames of guests that were handed to the control plane. The rest of those for it (`dhcp`) were too many at once. */
+  punts: number;
   guests: GuestTally[];
 }
 
@@ -98,8 +102,8 @@ function addCounts(a: Counts, b: Counts): Counts {
 export interface KernelCounters {
   steeredInAll(): { ingress: Tally; egress: Tally };
   steeredFor(link: number): { ingress: Tally; egress: Tally };
-  /** Frames that the link's interface was given, by the kernel or by the engine, and dropped: the engine knows of its own (link-full). */
-  droppedFor(link: number): number;
+  /** By link: frames that its interface was given, by the kernel or by the engine, and dropped: the engine knows of its own (link-full). */
+  dropped(): (link: number) => number;
   left(): Partial<Record<Reason, Tally>>;
 }
 
@@ -148,7 +152,7 @@ export class Counters {
         }
         decided = DISCARD;
       }
-      if (direction === EGRESS) values[sender + OUT_REFUSED] += 1;
+      if (direction === EGRESS && why !== DHCP) values[sender + OUT_REFUSED] += 1;
       const at = base + (decided === PASS ? PASSED_CLASS : DISCARDED_CLASS) * CLASS_WORDS + why * 2;
       values[at] += 1;
       values[at + 1] += bytes;
@@ -165,6 +169,10 @@ export class Counters {
 
   countArpReply(): void {
     this.values[ARP_REPLIES] += 1;
+  }
+
+  countPunt(): void {
+    this.values[PUNTS] += 1;
   }
 
   countUnmade(extras: number): void {
@@ -184,6 +192,7 @@ export class Counters {
   /** `guests` holds the tallies of these links, in this order; of every link when none are named. */
   read(links: Iterable<number> = Array(this.links).keys()): CounterSnapshot {
     const guests: GuestTally[] = [];
+    const droppedFor = this.kernel?.dropped();
     for (const link of links) {
       const at = LINKS + link * LINK_WORDS;
       const steered = this.kernel?.steeredFor(link);
@@ -191,7 +200,7 @@ export class Counters {
         ingress: sum(this.tally(at + IN_FRAMES), steered?.ingress),
         egress: sum(this.tally(at + OUT_FRAMES), steered?.egress),
         copies: this.values[at + COPIES],
-        lost: this.values[at + IN_LOST] + Math.max(0, (this.kernel?.droppedFor(link) ?? 0) - this.values[at + IN_FULL]),
+        lost: this.values[at + IN_LOST] + Math.max(0, (droppedFor?.(link) ?? 0) - this.values[at + IN_FULL]),
         refused: this.values[at + OUT_REFUSED],
       });
     }
@@ -207,6 +216,7 @@ export class Counters {
       answers: this.values[ANSWERS],
       arpReplies: this.values[ARP_REPLIES],
       unmade: this.values[UNMADE],
+      punts: this.values[PUNTS],
       guests,
     };
   }

@@ -62,7 +62,7 @@ export class Engine {
     const { batch, table, extras } = this;
     parse(batch, ANY_STATION);
     lookupSource(batch, table);
-    decideEgress(batch, link, table, this.memory, this.station);
+    decideEgress(batch, link, table, this.memory, this.station, extras);
     forward(batch, extras, sink, this.counters, EGRESS, link);
   }
 }

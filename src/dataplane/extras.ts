@@ -1,13 +1,16 @@
 /**
- * Extras: what happens to a frame besides its verdict: copies to guests (ARP replies) and answers (policy `reject`, ARP by
- * proxy).
+/**
+ * Extras: what happens to a frame besides its verdict: copies to guests (ARP replies), answers (policy `reject`, ARP by proxy), and
+ * frames that are handed to the control plane.
  * A bounded list of (frame, action), filled by the verdict stage and emptied by the forward stage of the same turn.
  */
 
-/** The action "answer with a reset or port unreachable"; any other action, but for the next, is the port that gets a copy. */
+/** The action "answer with a reset or port unreachable". */
 export const REJECT = 0;
 /** The action "answer the ARP request: its target is here". */
 export const ANSWER_ARP = 0xffff_ffff;
+/** The action "hand a copy to the control plane"; any other action is the port that gets a copy. */
+export const PUNT = 0xffff_fffe;
 
 export class Extras {
   /** Policy notInUse: reject. */

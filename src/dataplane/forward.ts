@@ -2,17 +2,17 @@
  * Forward stage: extras first (they need the frames' memory), then every frame to its port, then the count.
  */
 import type { Counters, Direction } from './counters.js';
-import { ANSWER_ARP, type Extras, REJECT } from './extras.js';
+import { ANSWER_ARP, type Extras, PUNT, REJECT } from './extras.js';
 import type { FrameBatch } from './frame-batch.js';
 import type { FrameSink } from '../io/frame-io.js';
 
 export function forward(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: Counters, direction: Direction, link: number): void {
-  if (extras.count > 0) doExtras(batch, extras, sink, counters);
+  if (extras.count > 0) doExtras(batch, extras, sink, counters, link);
   sink.forward(batch.slots, batch.verdict);
   counters.count(batch, direction, link);
 }
 
-function doExtras(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: Counters): void {
+function doExtras(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: Counters, link: number): void {
   for (let e = 0; e < extras.count; e++) {
     const frame = extras.frame[e];
     const action = extras.action[e];
@@ -20,6 +20,8 @@ function doExtras(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: 
       if (sink.reject(batch.slots, frame, batch.l3[frame])) counters.countAnswer();
     } else if (action === ANSWER_ARP) {
       if (sink.answerArp(batch.slots, frame, batch.l3[frame])) counters.countArpReply();
+    } else if (action === PUNT) {
+      if (sink.punt(batch.slots, frame, link)) counters.countPunt();
     } else if (sink.copy(batch.slots, frame, action) === 0) {
       counters.countCopy(action);
     }

@@ -45,6 +45,7 @@ export const REASONS = [
   'link-down',
   'link-full',
   'too-long',
+  'dhcp',
 ] as const;
 export type Reason = (typeof REASONS)[number];
 
@@ -71,6 +72,8 @@ export const LINK_DOWN = 14;
 export const LINK_FULL = 15;
 /** Longer than the receiver's MTU, or than a slot of the ring. */
 export const TOO_LONG = 16;
+/** Egress: for Berth itself, which serves DHCP on the link: what it takes of that is handed to the control plane. */
+export const DHCP = 17;
 
 /** No look-up was made, or none was needed; the table's MISS is -1. */
 export const NOT_OUR_ADDRESS = -2;

@@ -14,7 +14,7 @@ import { probe, type SteeringTable } from '../steering/table.js';
 
 // Constants of this module are literals to V8; imported bindings are read, and checked, at every use (bench/README.md).
 const { FIRST_FRAGMENT, KIND_UDP, NOT_OUR_ADDRESS } = frameBatch;
-const { ADDRESS_INDEX_MASK, ADDRESS_WHOLE, HASH_MULTIPLIER, HEADER_WORDS, STATE_MASK } = tableLayout;
+const { ADDRESS_INDEX_MASK, ADDRESS_LEFT, ADDRESS_WHOLE, HASH_MULTIPLIER, HEADER_WORDS, STATE_MASK } = tableLayout;
 const { MISS } = tableCodes;
 
 /** Looks up destination endpoints (ingress): fills `position` for TCP and UDP frames, first fragments included. */
@@ -74,7 +74,7 @@ function bind(batch: FrameBatch, table: SteeringTable): (ofSource: boolean, from
           position[i] = NOT_OUR_ADDRESS;
           continue;
         }
-        if ((entry & ADDRESS_WHOLE) !== 0 || (words[pair] | 0) !== address) break;
+        if ((entry & (ADDRESS_WHOLE | ADDRESS_LEFT)) !== 0 || (words[pair] | 0) !== address) break;
         lastAddress = address;
         prefix = (entry & ADDRESS_INDEX_MASK) << 17;
       }

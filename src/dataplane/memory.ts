@@ -17,9 +17,12 @@ export class Memory {
   /** (our address, remote address, identifier) → link + 1. */
   readonly echoes = new Recent(4096);
   guests: GuestsByAddress = [];
+  /** Links on which Berth serves DHCP. */
+  readonly dhcpLinks = new Set<number>();
 
   /** Nothing that the guest on `link` did before concerns the next one there. */
   forgetLink(link: number): void {
+    this.dhcpLinks.delete(link);
     const isOwn = (value: number): boolean => value === link + 1;
     this.echoes.forget(isOwn);
     this.sentFragments.forget(isOwn);

@@ -16,6 +16,7 @@ export interface EngineReports {
   left(port: number): void;
   reject(packet: Uint8Array): void;
   send(frame: Uint8Array): void;
+  punt(port: number, frame: Uint8Array): void;
   capSend(): void;
   /** The worker ended although nobody stopped it. */
   died(error: Error): void;
@@ -51,6 +52,7 @@ export class EngineThread {
       else if (report.type === 'left') reports.left(report.port);
       else if (report.type === 'reject') reports.reject(report.packet);
       else if (report.type === 'send') reports.send(report.frame);
+      else if (report.type === 'punt') reports.punt(report.port, report.frame);
       else if (report.type === 'cap-send') reports.capSend();
     });
     worker.on('error', (error) => {

@@ -4,9 +4,12 @@
  * A guest is hostile until checked: the source MAC must be the NIC's, the source address and endpoint leased to this
  * link, an ARP sender likewise. A frame from a leased endpoint that is not in use is itself the indication (D7), unless it
  * only answers or ends: one compare-and-swap turns it to in use, where the lease's policy allows.
+ * On a link where Berth serves DHCP, that and ARP for the server's address never leave the host: they go to the control plane.
  */
+import { type Extras, PUNT } from './extras.js';
 import {
   ANNOUNCEMENT,
+  DHCP,
   DISCARD,
   FIRST_FRAGMENT,
   type FrameBatch,
@@ -47,13 +50,16 @@ import {
 } from '../steering/table-layout.js';
 import { MISS, type SteeringTable } from '../steering/table.js';
 import { ARP_SENDER_MAC } from '../wire/arp.js';
+import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT, SERVER_ADDRESS } from '../wire/dhcp.js';
 import { ETHERNET_HEADER_BYTES } from '../wire/ethernet.js';
 import { ICMP_ECHO_REQUEST, ICMP_HEADER_BYTES, ICMP_REDIRECT, isIcmpError } from '../wire/icmp.js';
 import { FRAGMENT_OFFSET_MASK, IPV4_MIN_HEADER_BYTES, MORE_FRAGMENTS, PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
 import { TCP_ACK, TCP_DATA_OFFSET, TCP_FIN, TCP_FLAGS, TCP_RST, TCP_SYN } from '../wire/tcp.js';
 
+const CLIENT_TO_SERVER = ((DHCP_CLIENT_PORT << 16) | DHCP_SERVER_PORT) >>> 0;
+
 /** `link` is the index of the link that the whole batch came from, `station` the NIC's MAC. */
-export function decideEgress(batch: FrameBatch, link: number, table: SteeringTable, memory: Memory, station: Station): void {
+export function decideEgress(batch: FrameBatch, link: number, table: SteeringTable, memory: Memory, station: Station, extras: Extras): void {
   const { kind, position, verdict, reason } = batch;
   const { count, offset, length, view } = batch.slots;
   const { words } = table;
@@ -81,7 +87,7 @@ export function decideEgress(batch: FrameBatch, link: number, table: SteeringTab
     const why =
       length[i] >= ETHERNET_HEADER_BYTES && !any && (view.getUint32(start + 6) !== high || view.getUint16(start + 10) !== low)
         ? SPOOFED
-        : refuse(batch, i, what, link, table, memory);
+        : refuse(batch, i, what, link, table, memory, extras);
     verdict[i] = why === NO_REASON ? TO_NIC : DISCARD;
     reason[i] = why;
   }
@@ -122,10 +128,14 @@ function indicates(batch: FrameBatch, i: number, isNew: boolean): boolean {
 }
 
 /** NO_REASON where a frame that is not plain TCP or UDP may go out, else why not. */
-function refuse(batch: FrameBatch, i: number, what: number, link: number, table: SteeringTable, memory: Memory): number {
+function refuse(batch: FrameBatch, i: number, what: number, link: number, table: SteeringTable, memory: Memory, extras: Extras): number {
   if (what === KIND_MALFORMED || what === KIND_SHORT_FRAGMENT) return MALFORMED;
   if (what === KIND_NOT_IPV4) return NOT_IPV4;
   if (batch.l3[i] !== batch.slots.offset[i] + ETHERNET_HEADER_BYTES) return TAGGED;
+  if (memory.dhcpLinks.has(link) && isForServer(batch, i, what)) {
+    extras.add(i, PUNT);
+    return DHCP;
+  }
   if (what === KIND_ARP) return refuseArp(batch, i, link, table, memory);
   if (what <= KIND_UDP + FIRST_FRAGMENT) return SPOOFED;
   if (what === KIND_LATER_FRAGMENT) {
@@ -137,6 +147,12 @@ function refuse(batch: FrameBatch, i: number, what: number, link: number, table:
   const flags = batch.slots.view.getUint16(batch.l3[i] + 6);
   if (why === NO_REASON && (flags & MORE_FRAGMENTS) !== 0) rememberSent(batch, i, link, memory);
   return why;
+}
+
+/** DHCP from a client (whole datagrams: no client sends another), or ARP for the address of the server. */
+function isForServer(batch: FrameBatch, i: number, what: number): boolean {
+  if (what === KIND_UDP) return batch.ports[i] === CLIENT_TO_SERVER;
+  return what === KIND_ARP && batch.destination[i] === SERVER_ADDRESS;
 }
 
 function rememberSent(batch: FrameBatch, i: number, link: number, memory: Memory): void {

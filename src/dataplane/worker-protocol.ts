@@ -10,7 +10,7 @@ export interface WorkerStart {
   guests: (number[] | undefined)[];
   /** An eventfd: signalled after each command. */
   eventFd: number;
-  nic: { backend: 'packet'; sockets: RingSockets } | { backend: 'cap'; ring: CapRingBuffers };
+  nic: { backend: 'packet'; sockets: RingSockets; mtu: number } | { backend: 'cap'; ring: CapRingBuffers };
   /** Six bytes. */
   mac: Uint8Array;
   rejecting: boolean;
@@ -20,12 +20,14 @@ export interface WorkerStart {
 }
 
 export type Command =
-  /** `serial` comes back in a report that this very attachment has failed. */
-  | { type: 'attach'; port: number; fd: number; isSocket: boolean; serial: number }
+  /** `serial` comes back in a report that this very attachment has failed. `dhcp`: Berth serves it on the link. */
+  | { type: 'attach'; port: number; fd: number; isSocket: boolean; serial: number; dhcp: boolean }
   | { type: 'detach'; port: number }
   /** The guest is removed: its tap goes, and nothing that is remembered or counted of it stays. Answered by `left`. */
   | { type: 'leave'; port: number }
   | { type: 'table'; buffer: SharedArrayBuffer; generation: number; guests: (number[] | undefined)[] }
+  /** A complete frame for the guest on the port's link; lost where the link takes none. */
+  | { type: 'send'; port: number; frame: Uint8Array }
   /** Close everything and end. keepTaps: leave guest taps for the next daemon. */
   | { type: 'stop'; keepTaps: boolean };
 
@@ -41,5 +43,7 @@ export type Report =
   | { type: 'reject'; packet: Uint8Array }
   /** A complete frame to send from the NIC: an ARP reply. */
   | { type: 'send'; frame: Uint8Array }
+  /** A copy of a frame from the guest on the port's link that is for the control plane. */
+  | { type: 'punt'; port: number; frame: Uint8Array }
   /** Frames wait in the `cap` ring to be sent. */
   | { type: 'cap-send' };

@@ -4,7 +4,8 @@
  * Loop         wait (native, sleeps) → for each ready port: receive a batch, engine turn. Commands arrive as messages and
  *              are taken when the event is signalled or the steering table says that a newer one is there.
  * Memory       nothing is allocated for a frame. A refused frame that is answered is copied into a message, at most
- *              `rejectRate` a second, and so is an ARP request that is, at most ARP_RATE.
+ *              `rejectRate` a second, and so is an ARP request that is, at most ARP_RATE;
+ *              so is one that is for the control plane, at most PUNT_RATE a second of one link.
  * Ends         by the command `stop`; everything it holds is closed then.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -27,6 +28,11 @@ const ARP_RATE = 1000;
 
 /** A sleeping engine looks up at least this often. */
 const SLEEP_MS = 1000;
+/** Frames of one guest that the control plane takes: a second in the long run, and at once. A DHCP client sends four to begin with, then one a minute. */
+const PUNT_RATE = 5;
+const PUNT_BURST = 20;
+/** Longer ones are no DHCP: a client may ask for more of an answer, not send more. */
+const MAX_PUNT_BYTES = 1514;
 
 class EngineLoop {
   private readonly slots = new FrameSlots(LIVE_BATCH);
@@ -41,6 +47,8 @@ class EngineLoop {
   private readonly maxPorts: number;
   /** Of the attachment that each port has, or had last. */
   private readonly serials: number[] = [];
+  /** By link. */
+  private readonly puntBuckets = new Map<number, TokenBucket>();
   private running = true;
   private keepTaps = false;
 
@@ -63,10 +71,11 @@ class EngineLoop {
     this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, {
       reject: (slots, frame, l3) => this.reject(slots, frame, l3),
       answerArp: (slots, frame, l3) => this.answerArp(slots, frame, l3),
+      punt: (slots, frame, link) => this.punt(slots, frame, link),
     });
     this.ports.attachEvent(start.eventFd);
     if (start.nic.backend === 'packet') {
-      this.ports.attachRings(start.nic.sockets);
+      this.ports.attachRings(start.nic.sockets, start.nic.mtu);
     } else {
       const { received, toSend } = start.nic.ring;
       this.cap = new CapSink(this.ports, new CapRing(received), new CapRing(toSend), () => this.report({ type: 'cap-send' }));
@@ -117,6 +126,7 @@ class EngineLoop {
       case 'attach':
         this.ports.detach(command.port, true);
         this.serials[command.port] = command.serial;
+        if (command.dhcp) this.engine.memory.dhcpLinks.add(command.port - 1);
         if (!this.ports.attachLink(command.port, command.fd, command.isSocket)) this.fail(command.port);
         break;
       case 'detach':
@@ -125,6 +135,7 @@ class EngineLoop {
       case 'leave':
         this.ports.detach(command.port, false);
         this.engine.memory.forgetLink(command.port - 1);
+        this.puntBuckets.delete(command.port - 1);
         this.counters.reset(command.port - 1);
         this.report({ type: 'left', port: command.port });
         break;
@@ -132,6 +143,9 @@ class EngineLoop {
         this.engine.table = new SteeringTable(command.buffer);
         this.engine.memory.guests = command.guests;
         this.report({ type: 'adopted', generation: command.generation });
+        break;
+      case 'send':
+        this.ports.send(command.port, command.frame);
         break;
       case 'stop':
         this.keepTaps = command.keepTaps;
@@ -162,6 +176,15 @@ class EngineLoop {
     const reply = arpReply(bytes, offset[frame], l3, this.mac);
     if (reply === null) return false;
     this.report({ type: 'send', frame: reply });
+    return true;
+  }
+
+  private punt(slots: FrameSlots, frame: number, link: number): boolean {
+    const now = performance.now();
+    let bucket = this.puntBuckets.get(link);
+    if (bucket === undefined) this.puntBuckets.set(link, (bucket = new TokenBucket(PUNT_RATE, PUNT_BURST, now)));
+    if (slots.length[frame] > MAX_PUNT_BYTES || !bucket.take(now)) return false;
+    this.report({ type: 'punt', port: 1 + link, frame: slots.bytes.slice(slots.offset[frame], slots.offset[frame] + slots.length[frame]) });
     return true;
   }
 

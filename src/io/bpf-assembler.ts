@@ -78,12 +78,22 @@ export class BpfAssembler {
     this.emit(0x67, dst, 0, 0, bits);
   }
 
+  shiftLeftBy(dst: number, src: number): void {
+    this.emit(0x6f, dst, src);
+  }
+
   shiftRight(dst: number, bits: number): void {
     this.emit(0x77, dst, 0, 0, bits);
   }
 
-  shiftRightBy(dst: number, src: number): void {
-    this.emit(0x7f, dst, src);
+  /** The word at `dst` + `at` = `src`. */
+  write(dst: number, at: number, src: number): void {
+    this.emit(0x63, dst, src, at);
+  }
+
+  /** The word at `dst` + `at` gets the bits of `src` too, atomically. */
+  orAtomically(dst: number, at: number, src: number): void {
+    this.emit(0xc3, dst, src, at, 0x40);
   }
 
   /** The 64-bit word at `dst` + `at` grows by `src`, atomically. */
@@ -93,7 +103,7 @@ export class BpfAssembler {
 
   /** Register 0 = a pointer to the value that the map has for the word in `key`, or 0. */
   lookup(map: number, key: number): void {
-    this.emit(0x63, STACK, key, -4);
+    this.write(STACK, -4, key);
     this.copy(2, STACK);
     this.add(2, -4);
     this.emit(LOAD_MAP, 1, MAP_DESCRIPTOR, 0, map);
@@ -130,6 +140,10 @@ export class BpfAssembler {
 
   jumpIfAny(register: number, bits: number, to: string): void {
     this.emit(0x46, register, 0, 0, bits, to);
+  }
+
+  jumpIfAnyOf(register: number, other: number, to: string): void {
+    this.emit(0x4e, register, other, 0, 0, to);
   }
 
   jumpIfLess(register: number, value: number, to: string): void {

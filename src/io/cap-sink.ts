@@ -61,4 +61,8 @@ export class CapSink implements FrameSink {
   answerArp(slots: FrameSlots, frame: number, l3: number): boolean {
     return this.links.answerArp(slots, frame, l3);
   }
+
+  punt(slots: FrameSlots, frame: number, link: number): boolean {
+    return this.links.punt(slots, frame, link);
+  }
 }

@@ -5,21 +5,21 @@
  *     link ─▶ packet socket (linkProgram: not for the engine) ─▶ linkProgram ─▶ NIC, or dropped
  *
  * Steers       a plain frame (frame-program.ts) for our station whose destination endpoint is in use on a link; from the link, one with the
- *              NIC's MAC as source whose source endpoint is in use on it. The engine would decide the same (test/io/fast-path.test.ts).
+ *              NIC's MAC as source whose source endpoint is in use on it. The engine would decide the same (test/io/kernel-steering.test.ts).
  * Leaves       everything else to the engine: all that is not in use, all that is answered, remembered, copied, or refused with a
  *              reason. What the guest sends and is not steered ends here, so that nothing of it reaches the host's stack.
  * Hostile      a guest says where in its frame a checksum is to be written: as in the addon (ports_receive.cc, IsHonest) it must be
  *              the frame's own, or a guest could have its ports overwritten behind the check. That is read from the kernel's own
- *              socket buffer.
- * License      the kernel lets only a program under the GPL read that: these instructions, and nothing else here, are offered under it too.
+ *              socket buffer. What is checked is in memory that the guest cannot write any more, and no longer than the NIC takes.
+ * License      the kernel lets only a program under the GPL read that: these instructions, and nothing else here, are offered under it.
  */
 import { BpfAssembler } from './bpf-assembler.js';
-import { begin, BUFFER, checkMac, count, DESTINATION, ENDPOINT, type FrameMaps, IP_START, LINK_BY_PEER, LINK_INTERFACE, loadByte, loadHalf, lookUpAddress, lookUpEntry, lookUpLink, NO_PORTS, readIpv4, SCRATCH, SOURCE, SOURCE_MAC, STEERED, TYPE } from './frame-program.js';
+import { begin, BUFFER, checkMac, count, DESTINATION, ENDPOINT, fetchByte, type FrameMaps, IP_START, LENGTH, LINK_BY_PEER, LINK_INTERFACE, loadByte, loadHalf, lookUpAddress, lookUpEntry, lookUpLink, NO_PORTS, noteActivity, own, readIpv4, SCRATCH, SOURCE, SOURCE_MAC, STEERED, TYPE, UDP_BIT, WATCHED } from './frame-program.js';
 import type { Field, KernelTypes } from './kernel-types.js';
 import { BerthError } from '../base/errors.js';
 import { ETHERTYPE_IPV4 } from '../wire/ethernet.js';
 
-export const LICENSE = 'Dual MIT/GPL';
+export const LICENSE = 'GPL';
 
 /** bpf-helpers(7) */
 const REDIRECT = 23;
@@ -37,7 +37,9 @@ const CHECKSUM_PARTIAL = 3;
 const CHECKSUM_START = IP_START + 20;
 const TCP_CHECKSUM = 16;
 const UDP_CHECKSUM = 6;
-const UDP_BIT = 1 << 16;
+const IP_BYTES = 20;
+const UDP_BYTES = 8;
+const TCP_DATA_OFFSET_AT = IP_START + IP_BYTES + 12;
 
 /** In a row of the links' counters: frames and bytes to the guest, then from it. */
 const TO_GUEST = 0;
@@ -54,7 +56,7 @@ export interface SocketBuffer {
   data: number;
 }
 
-/** ERR_NO_BTF where this kernel lacks what is needed (Linux 6.2). */
+/** ERR_NO_BTF where this kernel lacks what is needed. */
 export function socketBufferOf(types: KernelTypes): SocketBuffer {
   const cast = types.functionId('bpf_cast_to_kern_ctx');
   const field = (name: string): Field => {
@@ -75,13 +77,9 @@ export function nicProgram(maps: FrameMaps, mac: Uint8Array): Uint8Array {
   program.jumpIfAny(0, 1, 'our station');
   checkMac(program, 0, mac, 'next');
   program.place('our station');
-  loadHalf(program, 0, TYPE);
-  program.jumpUnlessEqual(0, ETHERTYPE_IPV4, 'next');
-  readIpv4(program, 'next');
-  program.jumpIfEqual(ENDPOINT, NO_PORTS, 'next');
-  lookUpAddress(program, maps, DESTINATION.address, 'next');
-  lookUpEntry(program, maps, DESTINATION.port);
+  lookUp(program, maps, DESTINATION, 'next');
   program.jumpIfLess(SCRATCH, STEERED, 'next');
+  noteActivity(program, maps);
   lookUpLink(program, maps, 'next');
   program.read(ENDPOINT, 0, LINK_INTERFACE);
   program.read(BUFFER, 0, LINK_BY_PEER);
@@ -100,13 +98,25 @@ export function nicProgram(maps: FrameMaps, mac: Uint8Array): Uint8Array {
   return program.assemble();
 }
 
-/** At the ingress of a link's host side: to `nic`, an interface's index, what the guest may send. */
-export function linkProgram(maps: FrameMaps, link: number, mac: Uint8Array, nic: number, buffer: SocketBuffer): Uint8Array {
+/** What a link's programs check a frame of its guest against. */
+export interface GuestSide {
+  link: number;
+  /** The NIC's: its MAC (six bytes), index and MTU. */
+  mac: Uint8Array;
+  nic: number;
+  mtu: number;
+  buffer: SocketBuffer;
+}
+
+/** At the ingress of a link's host side: to the NIC what the guest may send. */
+export function linkProgram(maps: FrameMaps, side: GuestSide): Uint8Array {
   const program = new BpfAssembler();
-  checkFromGuest(program, maps, link, mac, buffer);
-  program.set(SCRATCH, link);
+  own(program, 'engine');
+  checkFromGuest(program, maps, side);
+  noteActivity(program, maps);
+  lookUpLink(program, maps, 'engine');
   count(program, maps.linkCounters, FROM_GUEST, 'engine');
-  program.set(1, nic);
+  program.set(1, side.nic);
   program.set(2, 0);
   program.call(REDIRECT);
   program.exit();
@@ -117,9 +127,10 @@ export function linkProgram(maps: FrameMaps, link: number, mac: Uint8Array, nic:
 }
 
 /** The filter of the engine's packet socket there: the frames that linkProgram does not steer. */
-export function linkFilterProgram(maps: FrameMaps, link: number, mac: Uint8Array, buffer: SocketBuffer): Uint8Array {
+export function linkFilterProgram(maps: FrameMaps, side: GuestSide): Uint8Array {
   const program = new BpfAssembler();
-  checkFromGuest(program, maps, link, mac, buffer);
+  checkFromGuest(program, maps, side);
+  lookUpLink(program, maps, 'engine');
   program.set(0, UNSEEN);
   program.exit();
   program.place('engine');
@@ -128,18 +139,45 @@ export function linkFilterProgram(maps: FrameMaps, link: number, mac: Uint8Array
   return program.assemble();
 }
 
-/** Goes on for a frame that is to be steered, to `engine` for any other. */
-function checkFromGuest(program: BpfAssembler, maps: FrameMaps, link: number, mac: Uint8Array, buffer: SocketBuffer): void {
+/** Goes on for a frame that is to be steered if the link is attached, to `engine` for any other. */
+function checkFromGuest(program: BpfAssembler, maps: FrameMaps, { link, mac, mtu, buffer }: GuestSide): void {
   begin(program, 'engine');
   checkMac(program, SOURCE_MAC, mac, 'engine');
-  loadHalf(program, 0, TYPE);
-  program.jumpUnlessEqual(0, ETHERTYPE_IPV4, 'engine');
-  readIpv4(program, 'engine');
-  program.jumpIfEqual(ENDPOINT, NO_PORTS, 'engine');
-  lookUpAddress(program, maps, SOURCE.address, 'engine');
-  lookUpEntry(program, maps, SOURCE.port);
-  program.jumpUnlessEqual(SCRATCH, STEERED + link, 'engine');
+  lookUp(program, maps, SOURCE, 'engine');
+  program.copy(1, SCRATCH);
+  program.and(1, WATCHED - 1);
+  program.jumpUnlessEqual(1, STEERED + link, 'engine');
   checkHonesty(program, buffer);
+  checkLength(program, mtu);
+}
+
+/** SCRATCH is the entry of a plain frame's endpoint; goes to `other` for any other frame. */
+function lookUp(program: BpfAssembler, maps: FrameMaps, { address, port }: typeof SOURCE, other: string): void {
+  loadHalf(program, 0, TYPE);
+  program.jumpUnlessEqual(0, ETHERTYPE_IPV4, other);
+  readIpv4(program, other);
+  program.jumpIfEqual(ENDPOINT, NO_PORTS, other);
+  lookUpAddress(program, maps, address, other);
+  lookUpEntry(program, maps, port);
+}
+
+/** A redirected frame meets no other check of its length: neither it nor the segments that it is to be cut into may be longer than the MTU. */
+function checkLength(program: BpfAssembler, mtu: number): void {
+  program.read(1, BUFFER, SKB_GSO_SIZE);
+  program.jumpIfEqual(1, 0, 'whole frame');
+  program.set(2, UDP_BYTES);
+  program.jumpIfAny(ENDPOINT, UDP_BIT, 'segment');
+  fetchByte(program, 2, TCP_DATA_OFFSET_AT, 'engine');
+  program.shiftRight(2, 4);
+  program.shiftLeft(2, 2);
+  program.place('segment');
+  program.read(1, BUFFER, SKB_GSO_SIZE);
+  program.addRegister(1, 2);
+  program.jumpIfMore(1, mtu - IP_BYTES, 'engine');
+  program.jump('fits');
+  program.place('whole frame');
+  program.jumpIfMore(LENGTH, mtu + IP_START, 'engine');
+  program.place('fits');
 }
 
 function checkHonesty(program: BpfAssembler, { cast, ipSummed, checksumStart, checksumOffset, head, data }: SocketBuffer): void {

@@ -8,43 +8,54 @@
  * Order        a frame that comes while a link is attached or detached may be seen by both, then it is there twice, never lost.
  * Needs        Linux 6.6 (tcx) with its types (BTF), and the rights to bpf(2) and over the interfaces; `open` throws where something is missing.
  */
-import { LICENSE, linkFilterProgram, linkProgram, nicProgram, type SocketBuffer, socketBufferOf } from './fast-path-program.js';
+import { type GuestSide, LICENSE, linkFilterProgram, linkProgram, nicProgram, socketBufferOf } from './fast-path-program.js';
 import type { KernelTable, SteerableLink } from './kernel-table.js';
 import { KernelTypes } from './kernel-types.js';
 import { addon, AT_INGRESS, check, SOCKET_FILTER } from '../native/binding.js';
 
+/** What the NIC is, as far as steering concerns it. */
+export interface SteeredNic {
+  ifindex: number;
+  /** Six bytes. */
+  mac: Uint8Array;
+  mtu: number;
+}
+
 export class FastPath {
   private readonly table: KernelTable;
-  private readonly nic: number;
-  private readonly mac: Uint8Array;
-  private readonly buffer: SocketBuffer;
+  private readonly guestSide: Omit<GuestSide, 'link'>;
   private readonly nicEnd: number;
   /** By link: what keeps its program at the interface. */
   private readonly links = new Map<number, number>();
 
-  private constructor(table: KernelTable, nic: number, mac: Uint8Array) {
+  private constructor(table: KernelTable, { ifindex, mac, mtu }: SteeredNic) {
     this.table = table;
-    this.nic = nic;
-    this.mac = mac;
-    this.buffer = socketBufferOf(new KernelTypes());
-    this.nicEnd = attachIngress(nic, nicProgram(table.maps, mac), 'the NIC');
+    this.guestSide = { mac, nic: ifindex, mtu, buffer: socketBufferOf(new KernelTypes()) };
+    // What the kernel's verifier refuses is known now.
+    for (const fd of [load(AT_INGRESS, this.linkProgram(0)), load(SOCKET_FILTER, this.linkFilter(0))]) addon().closeFd(fd);
+    this.nicEnd = attachIngress(ifindex, nicProgram(table.maps, mac), 'the NIC');
   }
 
-  /** On the NIC with this index and MAC (six bytes). ERR_NATIVE, ERR_NO_BTF where it cannot be had. */
-  static open(table: KernelTable, nic: number, mac: Uint8Array): FastPath {
-    return new FastPath(table, nic, mac);
+  /** ERR_NATIVE, ERR_NO_BTF where it cannot be had. */
+  static open(table: KernelTable, nic: SteeredNic): FastPath {
+    return new FastPath(table, nic);
   }
 
-  /** `socket`: the engine's packet socket on the link's host side, which stays the caller's. */
+  /** `socket`: the engine's packet socket on the link's host side, which stays the caller's. ERR_NATIVE, with nothing changed, where it cannot be. */
   attachLink(link: number, host: SteerableLink, socket: number): void {
     this.detachLink(link);
-    const { table, mac, buffer, nic } = this;
-    this.links.set(link, attachIngress(host.ifindex, linkProgram(table.maps, link, mac, nic, buffer), `link ${link}`));
-    const filter = load(SOCKET_FILTER, linkFilterProgram(table.maps, link, mac, buffer));
-    const attached = addon().bpfAttach(socket, filter);
-    addon().closeFd(filter);
-    check(attached, `filtering what the engine sees of link ${link}`);
-    table.attachLink(link, host);
+    const end = attachIngress(host.ifindex, this.linkProgram(link), `link ${link}`);
+    try {
+      const filter = load(SOCKET_FILTER, this.linkFilter(link));
+      const attached = addon().bpfAttach(socket, filter);
+      addon().closeFd(filter);
+      check(attached, `filtering what the engine sees of link ${link}`);
+    } catch (error) {
+      addon().closeFd(end);
+      throw error;
+    }
+    this.links.set(link, end);
+    this.table.attachLink(link, host);
   }
 
   /** The engine has all frames for the link again. */
@@ -60,6 +71,14 @@ export class FastPath {
   retireLink(link: number): void {
     this.detachLink(link);
     this.table.retireLink(link);
+  }
+
+  private linkProgram(link: number): Uint8Array {
+    return linkProgram(this.table.maps, { ...this.guestSide, link });
+  }
+
+  private linkFilter(link: number): Uint8Array {
+    return linkFilterProgram(this.table.maps, { ...this.guestSide, link });
   }
 
   close(): void {

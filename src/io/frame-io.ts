@@ -65,4 +65,6 @@ export interface FrameSink {
   reject(slots: FrameSlots, frame: number, l3: number): boolean;
   /** Answers an ARP request by proxy, within the rate allowed; `l3` is the offset of its ARP packet. True if it did. */
   answerArp(slots: FrameSlots, frame: number, l3: number): boolean;
+  /** Hands a copy of a frame from the guest on `link` to the control plane, within the rate allowed. True if it did. */
+  punt(slots: FrameSlots, frame: number, link: number): boolean;
 }

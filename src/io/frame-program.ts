@@ -6,7 +6,7 @@
  * Read         once, by one call, on to the stack: a call for each field cost 120 ns a program, this 50 (bench/README.md).
  * Registers    BUFFER, LENGTH (bytes from the destination MAC on), ENDPOINT and SCRATCH live through the program.
  * Entry        what the kernel's copy of the steering table (kernel-table.ts) says of an endpoint: NOBODYS, ENGINES, or STEERED + the
- *              link that it is in use on.
+ *              link that it is in use on, with WATCHED where a frame must be noted: the use ends when there are none.
  */
 import { type BpfAssembler, STACK } from './bpf-assembler.js';
 import { FRAGMENT_OFFSET_MASK, MORE_FRAGMENTS, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
@@ -20,12 +20,16 @@ export const SCRATCH = 9;
 const SKB_LENGTH = 0;
 const SKB_TAGGED = 20;
 
-/** bpf_skb_load_bytes, bpf-helpers(7) */
+/** bpf_skb_load_bytes and bpf_skb_pull_data, bpf-helpers(7) */
 const LOAD_BYTES = 26;
-/** As far as the ports. */
-const READ_BYTES = 38;
+const PULL_DATA = 39;
+/** The shortest plain frame: no field that is looked at lies behind it. */
+const READ_BYTES = 42;
 /** Where on the stack: so that the addresses in it are aligned, as the verifier wants them. */
-const FRAME = -62;
+const FRAME = -66;
+/** The row that an entry was found in. */
+const ROW = -8;
+const FETCHED = -12;
 
 /** Offsets in an untagged frame. */
 export const SOURCE_MAC = 6;
@@ -39,13 +43,14 @@ const PROTOCOL = 23;
 export const SOURCE = { address: 26, port: 34 };
 export const DESTINATION = { address: 30, port: 36 };
 
-const UDP_BIT = 1 << 16;
+export const UDP_BIT = 1 << 16;
 /** In ENDPOINT: neither TCP nor UDP. */
 export const NO_PORTS = 1 << 17;
 
 export const NOBODYS = 0;
 export const ENGINES = 1;
 export const STEERED = 2;
+export const WATCHED = 0x8000;
 
 /** In an address's row: it has none, or shares too few of them with others: the engine sees all its frames. */
 export const NO_ROW = 0;
@@ -59,6 +64,8 @@ export interface FrameMaps {
   addresses: number;
   /** Row → an entry of 16 bits for each endpoint, UDP's behind TCP's. */
   endpoints: number;
+  /** Row → a bit for each endpoint that is WATCHED: a frame was seen. */
+  activity: number;
   /** Link → interface to send to (0: none) and whether by its peer. */
   links: number;
   /** Link → frames and bytes to it, frames and bytes from it, 64 bits each. */
@@ -69,6 +76,20 @@ export interface FrameMaps {
 
 export const LINK_INTERFACE = 0;
 export const LINK_BY_PEER = 4;
+
+/**
+ * At ingress, before `begin`: brings the frame's beginning into memory that nobody else can write. What a process of the guest has
+ * spliced into a frame would be its own to change between the check and the wire. Goes to `odd` where that cannot be done.
+ */
+export function own(program: BpfAssembler, odd: string): void {
+  program.copy(BUFFER, 1);
+  program.read(LENGTH, BUFFER, SKB_LENGTH);
+  program.jumpIfLess(LENGTH, READ_BYTES, odd);
+  program.set(2, READ_BYTES);
+  program.call(PULL_DATA);
+  program.jumpUnlessEqual(0, 0, odd);
+  program.copy(1, BUFFER);
+}
 
 /** Sets BUFFER and LENGTH, and puts the frame's beginning on the stack; goes to `odd` for a tagged frame and for one shorter than that. */
 export function begin(program: BpfAssembler, odd: string): void {
@@ -93,6 +114,18 @@ export function loadByte(program: BpfAssembler, dst: number, at: number): void {
 export function loadHalf(program: BpfAssembler, dst: number, at: number): void {
   program.readHalf(dst, STACK, FRAME + at);
   program.swapHalf(dst);
+}
+
+/** dst = a byte that `begin` has not read; goes to `odd` where the frame has none there. */
+export function fetchByte(program: BpfAssembler, dst: number, at: number, odd: string): void {
+  program.copy(1, BUFFER);
+  program.set(2, at);
+  program.copy(3, STACK);
+  program.add(3, FETCHED);
+  program.set(4, 1);
+  program.call(LOAD_BYTES);
+  program.jumpUnlessEqual(0, 0, odd);
+  program.readByte(dst, STACK, FETCHED);
 }
 
 /** Goes to `other` unless the six bytes at `at` are the MAC. */
@@ -149,6 +182,7 @@ export function lookUpEntry(program: BpfAssembler, maps: FrameMaps, portAt: numb
   program.and(1, 0xffff);
   program.jumpIfEqual(1, NO_ROW, 'whole');
   program.jumpIfEqual(1, EVERY_FRAME, 'engines entry');
+  program.write(STACK, ROW, 1);
   program.lookup(maps.endpoints, 1);
   program.jumpIfMissing('engines entry');
   program.copy(1, ENDPOINT);
@@ -166,8 +200,29 @@ export function lookUpEntry(program: BpfAssembler, maps: FrameMaps, portAt: numb
   program.place('entry');
 }
 
+/** After lookUpEntry: notes the frame of a WATCHED endpoint. */
+export function noteActivity(program: BpfAssembler, maps: FrameMaps): void {
+  program.jumpIfLess(SCRATCH, WATCHED, 'noted');
+  program.read(1, STACK, ROW);
+  program.lookup(maps.activity, 1);
+  program.jumpIfMissing('noted');
+  program.copy(1, ENDPOINT);
+  program.shiftRight(1, 5);
+  program.shiftLeft(1, 2);
+  program.addRegister(0, 1);
+  program.copy(1, ENDPOINT);
+  program.and(1, 31);
+  program.set(2, 1);
+  program.shiftLeftBy(2, 1);
+  program.read(1, 0, 0);
+  program.jumpIfAnyOf(1, 2, 'noted');
+  program.orAtomically(0, 0, 2);
+  program.place('noted');
+}
+
 /** SCRATCH, an entry of at least STEERED, becomes its link; register 0 a pointer to the link's interface. Goes to `missing` where it has none. */
 export function lookUpLink(program: BpfAssembler, maps: FrameMaps, missing: string): void {
+  program.and(SCRATCH, WATCHED - 1);
   program.add(SCRATCH, -STEERED);
   program.lookup(maps.links, SCRATCH);
   program.jumpIfMissing(missing);

@@ -68,16 +68,17 @@ export class GuestLink {
   private openInNamespace(place: GuestPlace, quiet: (name: string) => void): OpenLink | null {
     const inode = inodeOf(place.netns);
     if (inode === 0) return null;
+    // Set down by the guest, and looked at twice a second: not worth more than a glance.
+    if (inode === this.namespaceInode && this.hostEnd !== 0 && interfaceIndex(this.hostEndName) === this.hostEnd && !isRunning(this.hostEndName)) return null;
     const existing = findInterface(place.name, place.netns);
     // What a daemon under the other setting has left goes on as it is.
     const isVeth = existing === null ? this.dress.veth : existing.kind === 'veth' && (this.dress.veth || isOurVeth(existing, this.dress.nic, place));
     const host = isVeth ? openGuestVeth(place, this.dress, quiet) : null;
-    if (host !== null && !isRunning(host.name)) return null; // set down by the guest: left so until it comes up again
-    const fd = host === null ? openGuestTap(place, this.dress) : openHostSide(host.name, host.ifindex);
     this.namespaceInode = inode;
     this.hostEnd = host?.ifindex ?? 0;
     this.hostEndName = host?.name ?? '';
-    return { fd, host: host === null ? null : { ...host, byPeer: true } };
+    if (host === null) return { fd: openGuestTap(place, this.dress), host: null };
+    return isRunning(host.name) ? { fd: openHostSide(host.name, host.ifindex), host: { ...host, byPeer: true } } : null;
   }
 
   /** Throws for a VMM's tap that can never be served as it is. */

@@ -8,7 +8,7 @@
  *              reason: dataplane/parse.ts, dataplane/verdict-ingress.ts.
  * Drops        (uncounted) what the fast path brings to its guest (fast-path-program.ts), and what is not of the ring's
  *              lengths: the other ring's program sees it.
- * Tested       against the engine, frame by frame: test/io/host-filter.test.ts.
+ * Tested       against the engine, frame by frame: test/io/kernel-steering.test.ts.
  */
 import { BpfAssembler } from './bpf-assembler.js';
 import { begin, checkMac, count, DESTINATION, ENDPOINT, ENGINES, type FrameMaps, LENGTH, loadByte, loadHalf, lookUpAddress, lookUpEntry, lookUpLink, NO_PORTS, NOBODYS, readIpv4, SCRATCH, TYPE } from './frame-program.js';

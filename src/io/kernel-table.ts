@@ -5,14 +5,14 @@
  *     guest links  ─▶ links                                                      ─▶ counters
  *
  * Follows      the steering table, and never says more than it: an endpoint is the engine's before it can be found in the table and
- *              until after it is gone, and steered by the kernel only while the table says that it is in use by word of
- *              its guest. A use that the engine has taken from a frame (D7) is the engine's: it must see whether it goes on.
- * Rows         of all endpoints of an address, given to the first ROWS addresses that lease single ones; of an address past them the
+ *              until after it is gone, and steered by the kernel only while the table says that it is in use. A use that the
+ *              engine has taken from a frame (D7) is watched: whether it goes on is noted here in the engine's stead.
+ * Rows         of all endpoints of an address, for ROWS addresses at a time that lease single ones; of an address past them the
  *              engine sees every frame.
- * Memory       8 MiB of the kernel's, shown to JavaScript.
+ * Memory       9 MiB of the kernel's, shown to JavaScript.
  * Needs        bpf(2) with CAP_BPF (or root); the constructor throws where it is refused.
  */
-import { EVERY_FRAME, ENGINES, type FrameMaps, NO_ROW, NOBODYS, STEERED, WHOLE_SHIFT } from './frame-program.js';
+import { EVERY_FRAME, ENGINES, type FrameMaps, NO_ROW, NOBODYS, STEERED, WATCHED, WHOLE_SHIFT } from './frame-program.js';
 import { LEFT_REASONS, type LeftReason } from './host-filter-program.js';
 import { dropsByInterface } from './interfaces.js';
 import { addon, check } from '../native/binding.js';
@@ -29,6 +29,7 @@ const ROWS = 32;
 /** Both protocols, 65,536 ports each. */
 const ROW_BITS = 17;
 const ROW_BYTES = 2 << ROW_BITS;
+const ACTIVITY_BYTES = (1 << ROW_BITS) / 8;
 const ENDPOINT_MASK = (1 << ROW_BITS) - 1;
 const COUNTER_BYTES = 16;
 const LINK_BYTES = 8;
@@ -58,15 +59,19 @@ export class KernelTable {
   readonly maps: FrameMaps;
   private readonly descriptors: number[] = [];
   private readonly entries: Uint16Array;
+  private readonly activity: Uint32Array;
   private readonly links: Uint32Array;
   private readonly linkCounts: BigUint64Array;
   private readonly leftCounts: BigUint64Array;
   /** By their index in the steering table. */
-  private readonly byIndex: Address[] = [];
+  private readonly byIndex: (Address | undefined)[] = [];
+  /** Rows that nobody has: never used ones, from this on; and those of addresses that have left, which a program may still look into. */
   private rows = 1;
+  private rowsFree: number[] = [];
+  private rowsLeft: number[] = [];
   /** By link: its interface while it is attached, and what earlier ones have dropped. */
   private readonly interfaces = new Map<number, { name: string; dropsBefore: number }>();
-  private readonly dropped: number[] = [];
+  private readonly droppedBefore: number[] = [];
   private readonly retired = { ingress: { frames: 0, bytes: 0 }, egress: { frames: 0, bytes: 0 } };
 
   /** `links`: how many there may be. */
@@ -76,11 +81,13 @@ export class KernelTable {
       this.maps = {
         addresses: this.keep(addon().bpfCreateMap(HASH, 4, 4, MAX_ADDRESSES, NO_PREALLOC)),
         endpoints: array(ROW_BYTES, ROWS),
+        activity: array(ACTIVITY_BYTES, ROWS),
         links: array(LINK_BYTES, links),
         linkCounters: array(LINK_COUNTER_BYTES, links),
         leftCounters: array(COUNTER_BYTES, LEFT_REASONS.length),
       };
       this.entries = new Uint16Array(this.show(this.maps.endpoints, ROWS * ROW_BYTES));
+      this.activity = new Uint32Array(this.show(this.maps.activity, ROWS * ACTIVITY_BYTES));
       this.links = new Uint32Array(this.show(this.maps.links, links * LINK_BYTES));
       this.linkCounts = new BigUint64Array(this.show(this.maps.linkCounters, links * LINK_COUNTER_BYTES));
       this.leftCounts = new BigUint64Array(this.show(this.maps.leftCounters, LEFT_REASONS.length * COUNTER_BYTES));
@@ -91,16 +98,37 @@ export class KernelTable {
   }
 
   address(address: number, index: number): void {
-    this.byIndex[index] ??= { address, row: NO_ROW, whole: NOBODYS };
-    this.publish(this.byIndex[index]);
+    const known = (this.byIndex[index] ??= { address, row: NO_ROW, whole: NOBODYS });
+    this.publish(known);
+  }
+
+  /** The row of an address that has left is clear by now, and another address's later. */
+  addressLeft(address: number): void {
+    const index = this.byIndex.findIndex((known) => known?.address === address);
+    const known = this.byIndex[index];
+    if (known === undefined) return;
+    check(addon().bpfDeleteFromMap(this.maps.addresses, Uint32Array.of(address)), 'taking an address from the kernel');
+    this.byIndex[index] = undefined;
+    if (known.row !== NO_ROW && known.row !== EVERY_FRAME) this.rowsLeft.push(known.row);
   }
 
   taken(key: number): void {
     this.put(key, ENGINES);
   }
 
-  steered(key: number, link: number): void {
-    this.put(key, STEERED + link);
+  /** `watched`: frames are noted for takeActive. A watched wildcard is the engine's: its bit would be its address's port 0. */
+  steered(key: number, link: number, watched: boolean): void {
+    const isWildcard = (key & ENDPOINT_MASK) === 0;
+    const isEngines = (watched && isWildcard) || STEERED + link >= WATCHED;
+    this.put(key, isEngines ? ENGINES : STEERED + link + (watched ? WATCHED : 0));
+  }
+
+  /** Whether a frame of the watched endpoint was seen since the last call. */
+  takeActive(key: number): boolean {
+    const row = this.byIndex[key >>> ROW_BITS]?.row ?? NO_ROW;
+    if (row === NO_ROW || row === EVERY_FRAME) return false;
+    const endpoint = (row << ROW_BITS) | (key & ENDPOINT_MASK);
+    return (Atomics.and(this.activity, endpoint >>> 5, ~(1 << (endpoint & 31))) & (1 << (endpoint & 31))) !== 0;
   }
 
   freed(key: number): void {
@@ -116,15 +144,15 @@ export class KernelTable {
   /** The engine has the link's frames again. */
   detachLink(link: number): void {
     Atomics.store(this.links, 2 * link, 0);
-    this.dropped[link] = this.droppedFor(link);
+    if (!this.interfaces.has(link)) return;
+    this.droppedBefore[link] = this.droppedFor(link, dropsByInterface());
     this.interfaces.delete(link);
   }
 
-  /** Frames for the link that its interface was given, by the kernel or by the engine, and dropped. */
-  droppedFor(link: number): number {
-    const known = this.interfaces.get(link);
-    const before = this.dropped[link] ?? 0;
-    return known === undefined ? before : before + Math.max(0, (dropsByInterface().get(known.name) ?? 0) - known.dropsBefore);
+  /** By link: frames for it that its interface was given, by the kernel or by the engine, and dropped. */
+  dropped(): (link: number) => number {
+    const drops = dropsByInterface();
+    return (link) => this.droppedFor(link, drops);
   }
 
   /** What the kernel has steered to the link's guest and from it. */
@@ -143,7 +171,7 @@ export class KernelTable {
   retireLink(link: number): void {
     addTo(this.retired, this.steeredFor(link));
     this.linkCounts.fill(0n, 4 * link, 4 * link + 4);
-    this.dropped[link] = 0;
+    this.droppedBefore[link] = 0;
   }
 
   /** What has been left to the host so far. */
@@ -158,18 +186,34 @@ export class KernelTable {
 
   private put(key: number, entry: number): void {
     const known = this.byIndex[key >>> ROW_BITS];
+    if (known === undefined) return;
     if ((key & ENDPOINT_MASK) === 0) {
-      if (known.whole === entry) return;
-      known.whole = entry;
-      this.publish(known);
+      if (known.whole !== entry) this.publish({ ...known, whole: entry });
+      known.whole = entry; // not before the kernel has it
       return;
     }
     if (known.row === NO_ROW) {
-      known.row = this.rows < ROWS ? this.rows++ : EVERY_FRAME;
+      known.row = this.takeRow();
       if (known.row !== EVERY_FRAME) this.entries[(known.row << ROW_BITS) | (key & ENDPOINT_MASK)] = entry;
       this.publish(known);
     }
     if (known.row !== EVERY_FRAME) Atomics.store(this.entries, (known.row << ROW_BITS) | (key & ENDPOINT_MASK), entry);
+  }
+
+  private droppedFor(link: number, drops: ReadonlyMap<string, number>): number {
+    const known = this.interfaces.get(link);
+    const before = this.droppedBefore[link] ?? 0;
+    return known === undefined ? before : before + Math.max(0, (drops.get(known.name) ?? 0) - known.dropsBefore);
+  }
+
+  private takeRow(): number {
+    if (this.rows < ROWS) return this.rows++;
+    if (this.rowsFree.length === 0 && this.rowsLeft.length > 0) {
+      // A program that has found the row of the address that left must not read the next one's entries in it.
+      check(addon().waitForPrograms(), 'waiting for programs in the kernel');
+      this.rowsFree = this.rowsLeft.splice(0);
+    }
+    return this.rowsFree.pop() ?? EVERY_FRAME;
   }
 
   private publish({ address, row, whole }: Address): void {

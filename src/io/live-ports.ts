@@ -6,7 +6,7 @@
  * Thread       all calls from the thread that made it.
  */
 import { addon, check, LINK_MEMORY, type NativePorts, OTHER_MEMORY, RING_MEMORY } from '../native/binding.js';
-import type { FrameSink, FrameSlots } from './frame-io.js';
+import { type FrameSink, type FrameSlots, VNET_HEADER_BYTES } from './frame-io.js';
 import { LARGE_RING, RING_BLOCK_BYTES, type RingSockets, SMALL_RING } from './packet-io.js';
 
 /** Frames a turn: enough that the crossings cost nothing a frame, few enough that their headers stay in the cache. */
@@ -15,8 +15,8 @@ export const LIVE_BATCH = 256;
 /** Empty looks before sleeping; design §5. */
 const LOOKS = 20;
 
-/** Answers a frame: one that is refused, or an ARP request; true if it was. */
-export type Answers = Pick<FrameSink, 'reject' | 'answerArp'>;
+/** What is done with frames by others than the ports. The frames are borrowed for the call. */
+export type FrameTakers = Pick<FrameSink, 'reject' | 'answerArp' | 'punt'>;
 
 export class LivePorts implements FrameSink {
   /** Filled by `wait`: ports with frames, WOKEN, or a port + FAILED. */
@@ -24,17 +24,17 @@ export class LivePorts implements FrameSink {
   private readonly slots: FrameSlots;
   private readonly native: NativePorts;
   private readonly views: Uint8Array[] = [];
-  private readonly answers: Answers;
+  private readonly takers: FrameTakers;
   private memory = LINK_MEMORY;
 
   /** `slots` and `verdict` are the engine's arrays, which the addon reads and writes. */
-  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, answers: Answers) {
+  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, takers: FrameTakers) {
     const { offset, length, wireLength, seconds, nanoseconds, capacity } = slots;
     this.slots = slots;
     this.ready = new Int32Array(capacity);
     this.native = new (addon().Ports)(offset, length, wireLength, seconds, nanoseconds, verdict, this.ready, maxPorts);
     this.views[LINK_MEMORY] = new Uint8Array(this.native.memory(LINK_MEMORY));
-    this.answers = answers;
+    this.takers = takers;
   }
 
   /** `fd`: an event that ends `wait`; stays the caller's. */
@@ -42,9 +42,10 @@ export class LivePorts implements FrameSink {
     check(this.native.attachEvent(fd), 'watching the wake-up event');
   }
 
-  /** Takes over the NIC's sockets as port 0. */
-  attachRings({ small, large }: RingSockets): void {
+  /** Takes over the NIC's sockets as port 0. `mtu`: the NIC's, in bytes. */
+  attachRings({ small, large }: RingSockets, mtu: number): void {
     const attached = this.native.attachRings(
+      mtu,
       ...[small, SMALL_RING.slotBytes, RING_BLOCK_BYTES, SMALL_RING.blocks],
       ...[large, LARGE_RING.slotBytes, RING_BLOCK_BYTES, LARGE_RING.blocks],
     );
@@ -98,11 +99,26 @@ export class LivePorts implements FrameSink {
   }
 
   reject(slots: FrameSlots, frame: number, l3: number): boolean {
-    return this.answers.reject(slots, frame, l3);
+    return this.takers.reject(slots, frame, l3);
   }
 
   answerArp(slots: FrameSlots, frame: number, l3: number): boolean {
-    return this.answers.answerArp(slots, frame, l3);
+    return this.takers.answerArp(slots, frame, l3);
+  }
+
+  punt(slots: FrameSlots, frame: number, link: number): boolean {
+    return this.takers.punt(slots, frame, link);
+  }
+
+  /**
+   * Sends a frame of our own to a link, at once. Only between batches: it is put where the frames of links are received.
+   * Returns 0, or the lost code. `frame`: complete, checksums too, of at most 64 KiB; borrowed for the call.
+   */
+  send(port: number, frame: Uint8Array): number {
+    const memory = this.views[LINK_MEMORY];
+    memory.fill(0, 0, VNET_HEADER_BYTES);
+    memory.set(frame, VNET_HEADER_BYTES);
+    return this.native.sendOne(LINK_MEMORY, port, VNET_HEADER_BYTES, frame.length);
   }
 
   /** Closes every descriptor and unmaps the rings; nothing may be called afterwards. */

@@ -47,11 +47,12 @@ export function openGuestVeth(place: GuestPlace, dress: LinkDress, quiet: (name:
   return { name: host, ifindex: findInterface(host)?.ifindex ?? 0 };
 }
 
-/** Removes the veth if the guest's interface is one end of it; true if it was. */
-export function removeGuestVeth(guest: Interface, nic: string, place: GuestPlace): boolean {
-  const host = hostEndOf(guest, nic, place);
-  if (host !== null) runTool('ip', ['link', 'delete', 'dev', host.name]);
-  return host !== null;
+/** Removes the veth of a guest, by the host's end: whatever the guest has done with its own, none may be left; true if there was one. */
+export function removeGuestVeth(nic: string, place: GuestPlace): boolean {
+  const host = findInterface(nameOfHostEnd(nic, place));
+  if (host?.kind !== 'veth') return false;
+  runTool('ip', ['link', 'delete', 'dev', host.name]);
+  return true;
 }
 
 function hostEndOf(guest: Interface, nic: string, place: GuestPlace): Interface | null {
@@ -60,6 +61,8 @@ function hostEndOf(guest: Interface, nic: string, place: GuestPlace): Interface 
   return host?.kind === 'veth' && host.peerIndex === guest.ifindex && guest.peerIndex === host.ifindex ? host : null;
 }
 
+/** 46 bits of a digest, as many as an interface's name has room for. */
 function nameOfHostEnd(nic: string, { netns, name }: GuestPlace): string {
-  return `berth-${createHash('sha256').update(`${nic}/${netns}/${name}`).digest('hex').slice(0, 8)}`;
+  const digest = createHash('sha256').update(`${nic}/${netns}/${name}`).digest();
+  return `berth-${digest.readBigUInt64BE().toString(36).padStart(9, '0').slice(-9)}`;
 }

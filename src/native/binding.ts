@@ -18,7 +18,7 @@ export const FAILED = 1 << 24;
 
 export interface NativePorts {
   attachEvent(fd: number): number;
-  attachRings(...smallThenLarge: [fd: number, slotBytes: number, blockBytes: number, blocks: number, fd: number, slotBytes: number, blockBytes: number, blocks: number]): number;
+  attachRings(mtu: number, ...smallThenLarge: [fd: number, slotBytes: number, blockBytes: number, blocks: number, fd: number, slotBytes: number, blockBytes: number, blocks: number]): number;
   attachLink(port: number, fd: number, isSocket: boolean): number;
   detach(port: number, keepTap: boolean): number;
   memory(which: number): ArrayBuffer;
@@ -97,6 +97,9 @@ export interface Addon {
   /** `type` and `flags` as in linux/bpf.h. */
   bpfCreateMap(type: number, keyBytes: number, valueBytes: number, entries: number, flags: number): number;
   bpfUpdateMap(map: number, key: Uint32Array, value: Uint32Array): number;
+  bpfDeleteFromMap(map: number, key: Uint32Array): number;
+  /** Returns when every program that was running in the kernel has ended: some ms. */
+  waitForPrograms(): number;
   /** A map's values, in memory that the kernel sees too, for as long as the ArrayBuffer lives. */
   bpfMapMemory(map: number, bytes: number): ArrayBuffer | number;
   /** `use`: SOCKET_FILTER or AT_INGRESS; only under a GPL-compatible license may a program call the kernel's functions. */

@@ -21,6 +21,9 @@
  * Publishing   a slot's key is written once in the life of a buffer, before its first value; afterwards only the value
  *              changes. A removed entry keeps its key with the value FREE (the tombstone) and is revived in place when
  *              the same endpoint is leased again. A reader therefore never takes one endpoint's value for another's.
+ * Addresses    a pair's address is written once too, with its index. One that is not ours any more keeps its pair, marked LEFT, and
+ *              has it back when it returns. A rebuild leaves such pairs out, and the index is another address's only when no
+ *              reader is in a buffer from before: whoever holds an index, or a key made of it, got it for this address.
  * Growing      a rebuild makes a new buffer with the next generation; see table-writer.ts.
  * Capacity     slots stay at most half used: 65,536 endpoints fit in 131,072 slots, 1 MiB.
  */
@@ -62,6 +65,8 @@ export const LINK_SHIFT = 16;
 
 /** In an address pair's second word: this address has a wildcard entry. */
 export const ADDRESS_WHOLE = 0x80000000;
+/** This address is not ours any more. */
+export const ADDRESS_LEFT = 0x40000000;
 export const ADDRESS_INDEX_MASK = 0x7fff;
 
 /** 2^32 divided by the golden ratio: multiplicative hashing spreads runs of ports evenly. */

@@ -2,6 +2,9 @@
  * Steering table, writing primitives: what table-writer.ts does to one buffer. Layout and publishing: table-layout.ts.
  */
 import {
+  ACTIVE,
+  ADDRESS_INDEX_MASK,
+  ADDRESS_LEFT,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_ADDRESSES,
@@ -12,7 +15,10 @@ import {
   H_VERSION,
   HASH_MULTIPLIER,
   HEADER_WORDS,
+  IMPLICIT,
+  type Proto,
   STATE_FREE,
+  STATE_LEASED,
   STATE_MASK,
   TABLE_MAGIC,
   TABLE_VERSION,
@@ -40,21 +46,36 @@ function isCrowded(used: number, mask: number): boolean {
   return 4 * (used + 1) > 3 * (mask + 1);
 }
 
-export function insertAddress({ words, addressMask, addressShift }: SteeringTable, address: number, index: number): void {
-  if (isCrowded(words[H_ADDRESSES], addressMask)) return;
+/** Word index of the address's pair, or of the empty one in its place. */
+function pairOf({ words, addressMask, addressShift }: SteeringTable, address: number): number {
   let slot = Math.imul(address, HASH_MULTIPLIER) >>> addressShift;
-  while (words[HEADER_WORDS + 2 * slot + 1] !== 0) slot = (slot + 1) & addressMask;
-  Atomics.store(words, HEADER_WORDS + 2 * slot, address);
-  Atomics.store(words, HEADER_WORDS + 2 * slot + 1, index);
-  Atomics.add(words, H_ADDRESSES, 1);
+  for (;;) {
+    const at = HEADER_WORDS + 2 * slot;
+    if (words[at + 1] === 0 || words[at] === address) return at;
+    slot = (slot + 1) & addressMask;
+  }
 }
 
-export function markWhole(table: SteeringTable, address: number): void {
-  if (table.address(address) === 0) return;
-  const { words, addressMask, addressShift } = table;
-  let slot = Math.imul(address, HASH_MULTIPLIER) >>> addressShift;
-  while (words[HEADER_WORDS + 2 * slot] !== address) slot = (slot + 1) & addressMask;
-  Atomics.or(words, HEADER_WORDS + 2 * slot + 1, ADDRESS_WHOLE);
+/** The index that the address has here, or had before it left; 0 where it has no pair. */
+export function indexOf(table: SteeringTable, address: number): number {
+  return table.words[pairOf(table, address) + 1] & ADDRESS_INDEX_MASK;
+}
+
+/** The address is ours, under `index`. A buffer that an older reader is in, and where it left under another one, stays without it. */
+export function insertAddress(table: SteeringTable, address: number, index: number): void {
+  const { words, addressMask } = table;
+  const at = pairOf(table, address);
+  if (words[at + 1] === 0) {
+    if (isCrowded(words[H_ADDRESSES], addressMask)) return;
+    Atomics.store(words, at, address);
+    Atomics.add(words, H_ADDRESSES, 1);
+  } else if ((words[at + 1] & ADDRESS_INDEX_MASK) !== index) return;
+  Atomics.store(words, at + 1, index);
+}
+
+export function markAddress(table: SteeringTable, address: number, flag: typeof ADDRESS_WHOLE | typeof ADDRESS_LEFT): void {
+  const at = pairOf(table, address);
+  if (table.words[at + 1] !== 0) Atomics.or(table.words, at + 1, flag);
 }
 
 /** Writes the entry: the key first if it is new, the value last. */
@@ -70,9 +91,42 @@ export function putInto({ words, base, mask, shift }: SteeringTable, key: number
   Atomics.store(words, at + 1, value >>> 0);
 }
 
+/** Visits every pair, also of addresses that have left; `entry` is its second word. */
+export function forEachPair({ words, base }: SteeringTable, visit: (address: number, entry: number) => void): void {
+  for (let at = HEADER_WORDS; at < base; at += 2) if (words[at + 1] !== 0) visit(words[at], words[at + 1]);
+}
+
 export function forEachLive({ words, base, mask }: SteeringTable, visit: (key: number, value: number) => void): void {
   for (let at = base; at <= base + 2 * mask; at += 2) {
     const value = Atomics.load(words, at + 1);
     if (words[at] !== 0 && (value & STATE_MASK) !== STATE_FREE) visit(words[at], value);
   }
+}
+
+/** Writes what is live in `old` into `fresh`, and the addresses that have not left. */
+export function copyLive(old: SteeringTable, fresh: SteeringTable): void {
+  forEachPair(old, (address, entry) => {
+    if ((entry & ADDRESS_LEFT) !== 0) return;
+    insertAddress(fresh, address, entry & ADDRESS_INDEX_MASK);
+    if ((entry & ADDRESS_WHOLE) !== 0) markAddress(fresh, address, ADDRESS_WHOLE);
+  });
+  forEachLive(old, (key, value) => putInto(fresh, key, value));
+}
+
+/**
+ * Ends implicit uses of `proto` that are not ACTIVE, takes ACTIVE from the others, and returns how many have ended. `takeActive` says
+ * whether one was active elsewhere; `ending` is called before one ends.
+ */
+export function sweepIdle({ words, base, mask }: SteeringTable, proto: Proto, takeActive: (key: number) => boolean, ending: (key: number) => void): number {
+  let ended = 0;
+  for (let at = base; at <= base + 2 * mask; at += 2) {
+    const key = words[at];
+    const value = words[at + 1];
+    if (key === 0 || (value & IMPLICIT) === 0 || ((key >>> 16) & 1) !== proto) continue;
+    const wasActive = takeActive(key) || (value & ACTIVE) !== 0;
+    if (!wasActive) ending(key);
+    const next = wasActive ? value & ~ACTIVE : (value & ~(STATE_MASK | IMPLICIT)) | STATE_LEASED;
+    if (Atomics.compareExchange(words, at + 1, value, next >>> 0) === value && !wasActive) ended++;
+  }
+  return ended;
 }

@@ -10,18 +10,21 @@
  *
  *              While readers are still in the old buffer every change goes to both. What the data plane swapped in
  *              the old one meanwhile (D7) is carried over when the last reader has left it.
+ * Addresses    that nobody needs any more leave, marked as such at once; the next rebuild is without them, and their indices are
+ *              used again when all readers are (address-indices.ts).
  * Ownership    the buffers belong to everyone who holds them; the writer holds every buffer that a reader may be in.
  */
+import { AddressIndices } from './address-indices.js';
 import {
   ACTIVE,
   ADDRESS_INDEX_MASK,
+  ADDRESS_LEFT,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_ADDRESSES,
   H_IMPLIED,
   H_KEYS,
   H_SUPERSEDED,
-  HEADER_WORDS,
   IMPLICIT,
   keyOf,
   LINK_SHIFT,
@@ -35,27 +38,13 @@ import {
   STATE_QUARANTINED,
   wildcardKey,
 } from './table-layout.js';
-import { createTable, forEachLive, insertAddress, markWhole, powerOfTwo, putInto } from './table-writer-memory.js';
+import type { TableFollower } from './table-follower.js';
+import { copyLive, createTable, forEachLive, forEachPair, indexOf, insertAddress, markAddress, powerOfTwo, putInto, sweepIdle } from './table-writer-memory.js';
 import { MISS, probe, type SteeringTable } from './table.js';
 import { BerthError } from '../base/errors.js';
 
 /** Hands a new buffer to every reader; each answers with `TableWriter.adopted(reader, generation)`. */
 export type Publish = (buffer: SharedArrayBuffer, generation: number) => void;
-
-/**
- * Is told what the table is about to hold, and holds no more, so that what is before it (io/kernel-table.ts) never says more than it.
- * A key may be that of a wildcard.
- */
-export interface TableFollower {
-  /** The address is ours from now on; `index` is its part of a key (table-layout.ts). */
-  address(address: number, index: number): void;
-  /** The endpoint has an entry from now on that may say anything. */
-  taken(key: number): void;
-  /** The entry says: in use on this link, by word of the guest, until the next call for the key. */
-  steered(key: number, link: number): void;
-  /** The endpoint has no entry any more. */
-  freed(key: number): void;
-}
 
 export interface TableWriterOptions {
   /** Endpoints expected; the table grows by itself past them. */
@@ -72,6 +61,8 @@ export class TableWriter {
   private readonly readers = new Set<number>();
   private readonly publish: Publish;
   private readonly follower: TableFollower | undefined;
+  private readonly indices = new AddressIndices();
+  private readonly leastPairs: number;
   private readonly leastSlots: number;
   private live = 0;
 
@@ -79,7 +70,8 @@ export class TableWriter {
     this.publish = options.publish ?? (() => undefined);
     this.follower = options.follower;
     this.leastSlots = powerOfTwo(2 * (options.endpoints ?? 1024));
-    this.table = createTable(powerOfTwo(2 * (options.addresses ?? 8)), this.leastSlots, 1);
+    this.leastPairs = powerOfTwo(2 * (options.addresses ?? 8));
+    this.table = createTable(this.leastPairs, this.leastSlots, 1);
   }
 
   /** The buffer that a new reader starts from. */
@@ -113,18 +105,25 @@ export class TableWriter {
     this.forgetLeft();
   }
 
-  /** Makes `address` one of ours and returns its index (1 …). Addresses are never taken out again. */
+  /** Makes `address` one of ours and returns its index (1 …). */
   addAddress(address: number): number {
     const known = this.table.address(address) & ADDRESS_INDEX_MASK;
     if (known !== 0) return known;
-    const { words } = this.table;
-    const index = words[H_ADDRESSES] + 1;
-    if (index > MAX_ADDRESSES) {
-      throw new BerthError('ERR_TABLE_FULL', `the steering table holds ${MAX_ADDRESSES} addresses; lease fewer, or run a daemon a NIC`);
-    }
-    if (2 * index > words[H_ADDRESS_CAPACITY]) this.rebuild(2 * index);
+    const index = indexOf(this.table, address) || this.freshIndex();
     this.follower?.address(address, index);
     for (const table of this.writable()) insertAddress(table, address, index);
+    return index;
+  }
+
+  /** The address is not ours any more, and nothing of it leased to anybody. Returns the index that it had; 0 where it was not ours. */
+  removeAddress(address: number): number {
+    const index = this.table.address(address) & ADDRESS_INDEX_MASK;
+    if (index === 0) return 0;
+    forEachLive(this.table, (key) => {
+      if (key >>> 17 === index) this.free(key);
+    });
+    for (const table of this.writable()) markAddress(table, address, ADDRESS_LEFT);
+    this.follower?.addressLeft(address);
     return index;
   }
 
@@ -137,7 +136,7 @@ export class TableWriter {
   /** Sets aside the whole `address` for `link`: every port of it that has no entry of its own. */
   leaseWhole(address: number, link: number, mayImply: boolean): void {
     const index = this.addAddress(address);
-    for (const table of this.writable()) markWhole(table, address);
+    for (const table of this.writable()) markAddress(table, address, ADDRESS_WHOLE);
     this.put(wildcardKey(index), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
   }
 
@@ -161,24 +160,7 @@ export class TableWriter {
 
   /** The endpoint belongs to nobody again; its slot stays for the next lease of the same endpoint. */
   release(address: number, proto: Proto, port: number): boolean {
-    const key = this.keyAt(address, proto, port);
-    const freed = this.change(key, STATE_FREE);
-    if (freed) {
-      this.live--;
-      this.follower?.freed(key);
-    }
-    return freed;
-  }
-
-  /** Releases every endpoint of the address, with its wildcard. */
-  releaseAddress(address: number): void {
-    const index = this.table.address(address) & ADDRESS_INDEX_MASK;
-    if (index === 0) return;
-    forEachLive(this.table, (key) => {
-      if (key >>> 17 !== index || !this.change(key, STATE_FREE)) return;
-      this.live--;
-      this.follower?.freed(key);
-    });
+    return this.free(this.keyAt(address, proto, port));
   }
 
   /**
@@ -186,29 +168,31 @@ export class TableWriter {
    * Returns how many ended.
    */
   sweepIdle(proto: Proto): number {
-    let ended = 0;
-    const { words, base, mask } = this.table;
-    for (let at = base; at <= base + 2 * mask; at += 2) {
-      const key = words[at];
-      const value = words[at + 1];
-      if (key === 0 || (value & IMPLICIT) === 0 || ((key >>> 16) & 1) !== proto) continue;
-      const next = (value & ACTIVE) !== 0 ? value & ~ACTIVE : (value & ~(STATE_MASK | IMPLICIT)) | STATE_LEASED;
-      if (Atomics.compareExchange(words, at + 1, value, next >>> 0) === value && (value & ACTIVE) === 0) ended++;
-    }
-    if (ended > 0) Atomics.store(words, H_IMPLIED, 1);
+    const { follower } = this;
+    const ended = sweepIdle(
+      this.table,
+      proto,
+      (key) => follower?.takeActive(key) ?? false,
+      (key) => follower?.taken(key),
+    );
+    // Also for one that a frame has kept up meanwhile: it is to be steered again.
+    Atomics.store(this.table.words, H_IMPLIED, 1);
     return ended;
   }
 
-  /** Whether implicit uses may have begun or ended since the last call. */
+  /** Whether implicit uses may have begun or ended since the last call. Those that there are have been told to the follower then. */
   takeImplied(): boolean {
-    return Atomics.exchange(this.table.words, H_IMPLIED, 0) !== 0;
+    if (Atomics.exchange(this.table.words, H_IMPLIED, 0) === 0) return false;
+    forEachLive(this.table, (key, value) => {
+      if ((value & IMPLICIT) !== 0) this.follower?.steered(key, value >>> LINK_SHIFT, true);
+    });
+    return true;
   }
 
   /** Visits every implicit use, with the link that it is of. */
   forEachImplicit(visit: (address: number, proto: Proto, port: number, link: number) => void): void {
-    const { words, base } = this.table;
     const addresses: number[] = [];
-    for (let at = HEADER_WORDS; at < base; at += 2) addresses[words[at + 1] & ADDRESS_INDEX_MASK] = words[at];
+    forEachPair(this.table, (address, entry) => (addresses[entry & ADDRESS_INDEX_MASK] = address));
     forEachLive(this.table, (key, value) => {
       if ((value & IMPLICIT) !== 0) visit(addresses[key >>> 17], ((key >>> 16) & 1) as Proto, key & 0xffff, value >>> LINK_SHIFT);
     });
@@ -219,7 +203,9 @@ export class TableWriter {
     const { words, base, mask, shift } = this.table;
     const at = probe(words, base, mask, shift, this.keyAt(address, proto, port));
     const leased = (STATE_LEASED | MAY_IMPLY | (link << LINK_SHIFT)) >>> 0;
-    return at !== MISS && Atomics.compareExchange(words, at, leased, (leased & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE) === leased;
+    const isImplied = at !== MISS && Atomics.compareExchange(words, at, leased, (leased & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE) === leased;
+    if (isImplied) Atomics.store(words, H_IMPLIED, 1);
+    return isImplied;
   }
 
   private keyAt(address: number, proto: Proto, port: number): number {
@@ -232,12 +218,30 @@ export class TableWriter {
     for (const old of this.retiring) yield old.table;
   }
 
+  /** An index for an address that has no pair, with room for that in the newest buffer. */
+  private freshIndex(): number {
+    const { words } = this.table;
+    if (this.indices.areTaken || 2 * (words[H_ADDRESSES] + 1) > words[H_ADDRESS_CAPACITY]) this.rebuild();
+    const index = this.indices.take();
+    if (index === 0) throw new BerthError('ERR_TABLE_FULL', `the steering table holds ${MAX_ADDRESSES} addresses; lease fewer, or run a daemon a NIC`);
+    return index;
+  }
+
   private put(key: number, value: number): void {
     this.follower?.taken(key);
     const before = probe(this.table.words, this.table.base, this.table.mask, this.table.shift, key);
-    if (before === MISS && 2 * (this.table.words[H_KEYS] + 1) > this.table.mask + 1) this.rebuild(0);
+    if (before === MISS && 2 * (this.table.words[H_KEYS] + 1) > this.table.mask + 1) this.rebuild();
     if (before === MISS || (this.table.words[before] & STATE_MASK) === STATE_FREE) this.live++;
     for (const table of this.writable()) putInto(table, key, value);
+  }
+
+  private free(key: number): boolean {
+    const freed = this.change(key, STATE_FREE);
+    if (freed) {
+      this.live--;
+      this.follower?.freed(key);
+    }
+    return freed;
   }
 
   /** Moves the entry to `state`, keeping link and policy; a swap by the data plane meanwhile is seen, not overwritten. */
@@ -262,7 +266,7 @@ export class TableWriter {
         }
       }
     }
-    if (changed && state === STATE_IN_USE) this.follower?.steered(key, link);
+    if (changed && state === STATE_IN_USE) this.follower?.steered(key, link, false);
     return changed;
   }
 
@@ -272,18 +276,16 @@ export class TableWriter {
     return at !== MISS && (words[at] & STATE_MASK) !== STATE_FREE;
   }
 
-  /** A new buffer without tombstones, at most 3/8 full so that the next rebuild is far, with room for `addresses` pairs. */
-  private rebuild(addresses: number): void {
+  /** A new buffer without tombstones, at most 3/8 full so that the next rebuild is far, with room for one address more. */
+  private rebuild(): void {
     const old = this.table;
-    const addressCapacity = powerOfTwo(Math.max(addresses, old.words[H_ADDRESS_CAPACITY]));
-    const fresh = createTable(addressCapacity, powerOfTwo(Math.max(this.leastSlots, (this.live * 8) / 3)), old.generation + 1);
-    for (let at = HEADER_WORDS; at < old.base; at += 2) {
-      const entry = old.words[at + 1];
-      if (entry === 0) continue;
-      insertAddress(fresh, old.words[at], entry & ADDRESS_INDEX_MASK);
-      if ((entry & ADDRESS_WHOLE) !== 0) markWhole(fresh, old.words[at]);
-    }
-    forEachLive(old, (key, value) => putInto(fresh, key, value));
+    let ours = 0;
+    forEachPair(old, (_address, entry) => {
+      if ((entry & ADDRESS_LEFT) === 0) ours++;
+      else this.indices.drop(entry & ADDRESS_INDEX_MASK, old.generation + 1);
+    });
+    const fresh = createTable(powerOfTwo(Math.max(this.leastPairs, 2 * (ours + 1))), powerOfTwo(Math.max(this.leastSlots, (this.live * 8) / 3)), old.generation + 1);
+    copyLive(old, fresh);
     this.table = fresh;
     this.retiring.push({ table: old, readers: new Set(this.readers) });
     this.publish(this.buffer, fresh.generation);
@@ -291,7 +293,7 @@ export class TableWriter {
     this.forgetLeft();
   }
 
-  /** Drops buffers that no reader is in any more, after carrying over the indications made in them. */
+  /** Drops buffers that no reader is in any more, after carrying over the indications made in them; indices that only they had are free. */
   private forgetLeft(): void {
     const left = this.retiring.filter((old) => old.readers.size === 0);
     if (left.length === 0) return;
@@ -306,5 +308,6 @@ export class TableWriter {
         Atomics.store(words, H_IMPLIED, 1);
       });
     }
+    this.indices.release(this.retiring[0]?.table.generation ?? this.generation);
   }
 }

@@ -17,6 +17,7 @@ import { BerthError } from '../base/errors.js';
 // Constants of this module are literals to V8; imported bindings are read, and checked, at every use (bench/README.md).
 const {
   ADDRESS_INDEX_MASK,
+  ADDRESS_LEFT,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_CAPACITY,
@@ -56,7 +57,7 @@ function probeAddress(words: Uint32Array, mask: number, shift: number, address: 
   for (;;) {
     const at = HEADER_WORDS + (slot << 1);
     const entry = words[at + 1] | 0;
-    if (entry === 0 || (words[at] | 0) === (address | 0)) return entry;
+    if (entry === 0 || (words[at] | 0) === (address | 0)) return (entry & ADDRESS_LEFT) === 0 ? entry : 0;
     slot = (slot + 1) & mask;
   }
 }

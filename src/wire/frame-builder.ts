@@ -1,5 +1,5 @@
 /**
- * Frames by hand, for tests, benches and the demo; never in the data path.
+ * Frames by hand, for tests, benches, the demo and what the control plane sends itself; never in the data path.
  *
  *     eth().vlan(5).ipv4({ ttl: 3 }).tcp(40000, 8080, { flags: TCP_SYN }).build()    a frame
  *     ipv4({ src: '192.0.2.10' }).udp(53, 40000).packet()                           an IPv4 packet

@@ -1,6 +1,7 @@
 /** The whole agent, as built, in a namespace of its own, against a fake host. */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -16,8 +17,12 @@ class RunningAgent {
   readonly child: ChildProcess;
   readonly log: string[] = [];
 
-  constructor(guest: Guest, host: FakeHost, ...options: string[]) {
-    this.child = guest.spawn(process.execPath, PROGRAM, 'agent', '--socket', host.path, ...options);
+  static start(guest: Guest, host: FakeHost, ...options: string[]): RunningAgent {
+    return new RunningAgent(guest.spawn(process.execPath, PROGRAM, 'agent', '--socket', host.path, ...options));
+  }
+
+  constructor(child: ChildProcess) {
+    this.child = child;
     createInterface({ input: this.child.stdout! }).on('line', (line) => this.log.push((JSON.parse(line) as { msg: string }).msg));
   }
 
@@ -40,7 +45,7 @@ async function world(settings: Partial<FakeSettings>, options: string[] = ['--no
   const host = new FakeHost(`${guest.folder}/agent.sock`, settings);
   await host.listen();
   onTestFinished(() => host.close());
-  const agent = new RunningAgent(guest, host, ...options);
+  const agent = RunningAgent.start(guest, host, ...options);
   await agent.says(/^welcomed/);
   return { guest, host, agent };
 }
@@ -80,9 +85,11 @@ describe.runIf(guestTests('agent'))('agent', () => {
     await until(() => host.inUse.tcp.format() === '20001', 1000, () => 'use');
     await agent.end('SIGKILL');
     await sockets.do('listen', 'b', { port: 20003 });
-    const next = new RunningAgent(guest, host, '--no-configure');
+    const next = RunningAgent.start(guest, host, '--no-configure');
     await next.says(/^welcomed/);
     expect(host.hellos.at(-1)!.used.tcp.format()).toBe('20001,20003');
+    await sleep(200);
+    expect(host.said.at(-1)!.method).toBe('hello'); // which has said all
     await sockets.do('close', 'a');
     await until(() => host.inUse.tcp.format() === '20003', 1000, () => 'end of use');
     host.cut();
@@ -163,7 +170,7 @@ describe.runIf(guestTests('agent'))('agent', () => {
     const host = new FakeHost(`${guest.folder}/agent.sock`, { blocks: [20000, 20032], blockSize: 16, welcome: NETWORK });
     await host.listen();
     onTestFinished(() => host.close());
-    const agent = new RunningAgent(guest, host, '--interface', 'eth0');
+    const agent = RunningAgent.start(guest, host, '--interface', 'eth0');
     await agent.says(/^welcomed/);
     expect(networkOf(guest)).toEqual({
       mac: '02:00:5e:10:00:01',
@@ -208,12 +215,12 @@ describe.runIf(guestTests('agent'))('agent', () => {
     const host = new FakeHost(`${guest.folder}/agent.sock`, { welcome: NETWORK });
     await host.listen();
     onTestFinished(() => host.close());
-    const first = new RunningAgent(guest, host, '--interface', 'eth0');
+    const first = RunningAgent.start(guest, host, '--interface', 'eth0');
     await first.says(/^welcomed/);
     const set = networkOf(guest);
     await first.end('SIGKILL');
     expect(networkOf(guest)).toEqual(set);
-    const second = new RunningAgent(guest, host, '--interface', 'eth0');
+    const second = RunningAgent.start(guest, host, '--interface', 'eth0');
     await second.says(/^welcomed/);
     expect(await second.end()).toBe(0);
     expect(networkOf(guest)).toEqual(before);
@@ -230,6 +237,63 @@ describe.runIf(guestTests('agent'))('agent', () => {
     guest.run('ip', 'address', 'delete', '198.51.100.8/25', 'dev', 'eth0');
     await agent.says(/was changed by something else; set right: addresses/);
     expect(networkOf(guest)).toMatchObject({ addresses: ['198.51.100.7/25', '198.51.100.8/25'], range: '20000\t21023' });
+  });
+
+  it('has the host\'s name servers in the file that is named, follows them, and puts back what was there', async () => {
+    const guest = freshGuest();
+    const path = `${guest.folder}/resolv.conf`;
+    const own = 'search example.net\nnameserver 9.9.9.9\n';
+    writeFileSync(path, own);
+    guest.run('sh', '-ec', 'ip link add eth0 type veth peer name far; ip link set far up');
+    const host = new FakeHost(`${guest.folder}/agent.sock`, { welcome: { ...NETWORK, dns: ['192.0.2.53', '192.0.2.54'] } });
+    await host.listen();
+    onTestFinished(() => host.close());
+    const servers = (): string[] => [...readFileSync(path, 'utf8').matchAll(/^nameserver (.*)$/gm)].map(([, server]) => server);
+
+    const first = RunningAgent.start(guest, host, '--interface', 'eth0', '--resolv-conf', path);
+    await first.says(/^welcomed/);
+    expect(servers()).toEqual(['192.0.2.53', '192.0.2.54']);
+    host.notify('changed', { dns: ['198.51.100.53'] });
+    await first.says(/the host's network has changed/);
+    expect(servers()).toEqual(['198.51.100.53']);
+    host.notify('changed', { dns: [] });
+    await first.says(/the host's network has changed/, 2);
+    expect(readFileSync(path, 'utf8')).toBe(own);
+    host.notify('changed', { dns: ['192.0.2.53'] });
+    await first.says(/the host's network has changed/, 3);
+    await first.end('SIGKILL');
+    expect(servers()).toEqual(['192.0.2.53']);
+
+    const second = RunningAgent.start(guest, host, '--interface', 'eth0', '--resolv-conf', path);
+    await second.says(/^welcomed/);
+    expect(await second.end()).toBe(0);
+    expect(readFileSync(path, 'utf8')).toBe(own);
+    expect(readdirSync(guest.folder).sort()).toEqual(['agent.sock', 'resolv.conf']);
+
+    // Off by default.
+    const third = RunningAgent.start(guest, host, '--interface', 'eth0');
+    await third.says(/^welcomed/);
+    expect(readFileSync(path, 'utf8')).toBe(own);
+  });
+
+  it('says in one line that a resolv.conf which is mounted by itself cannot be replaced, and serves on', async () => {
+    const guest = freshGuest();
+    const path = `${guest.folder}/resolv.conf`;
+    writeFileSync(path, 'nameserver 9.9.9.9\n');
+    guest.run('sh', '-ec', 'ip link add eth0 type veth peer name far; ip link set far up');
+    const host = new FakeHost(`${guest.folder}/agent.sock`, { welcome: { ...NETWORK, dns: ['192.0.2.53'] } });
+    await host.listen();
+    onTestFinished(() => host.close());
+    // `ip netns exec` has made a mount namespace for it.
+    const command = `mount --bind ${path} ${path}; exec ${process.execPath} ${PROGRAM} agent --socket ${host.path} --interface eth0 --resolv-conf ${path}`;
+    const agent = new RunningAgent(guest.spawn('sh', '-ec', command));
+    await agent.says(/^welcomed/);
+    host.notify('changed', { mtu: 1300 });
+    await agent.says(/the host's network has changed/);
+    expect(agent.log.filter((line) => line.includes(path))).toEqual([`the name servers of the host are not set: ${path} cannot be replaced (it is mounted there by itself); name another path, or leave --resolv-conf out`]);
+    expect(networkOf(guest)).toMatchObject({ mtu: 1300, addresses: ['192.0.2.10/24'] });
+    expect(await agent.end()).toBe(0);
+    expect([readFileSync(path, 'utf8'), readdirSync(guest.folder).sort()]).toEqual(['nameserver 9.9.9.9\n', ['agent.sock', 'resolv.conf']]);
   });
 
   it('ends with one line and code 2 without a host named, and says how', async () => {

@@ -11,6 +11,8 @@ import { PortSet } from '../../src/wire/port-set.js';
 import { FakeHost, type FakeSettings } from '../support/fake-host.js';
 import { until } from '../support/live.js';
 
+const NO_SESSION = '\n{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"say hello","data":{"code":"ERR_NO_HELLO"}}}\n';
+
 class Recorded {
   used: Ports = { tcp: PortSet.EMPTY, udp: PortSet.EMPTY };
   readonly welcomes: Welcome[] = [];
@@ -143,12 +145,24 @@ describe('client', () => {
     ['what is no JSON', 'nonsense\n'],
     ['what is no UTF-8', Uint8Array.of(0xff, 0xfe, 10)],
     ['a line without end', 'x'.repeat(100_000)],
+    ['the host\'s word that it knows no session', NO_SESSION],
     ['a notification that is wrong', '{"jsonrpc":"2.0","method":"revoked","params":{"tcp":"nine"}}\n'],
   ])('begins anew after %s', async (_, bytes) => {
     const one = await session();
     await one.welcomed();
     one.host.send(bytes);
     await one.welcomed(2);
+  });
+
+  it('goes on with a hello that is under way when the host says that it waits for one', async () => {
+    const one = await session();
+    await one.welcomed();
+    one.host.mute.add('hello');
+    one.host.cut();
+    await until(() => one.host.said.filter(({ method }) => method === 'hello').length === 2, 1000, () => 'hello');
+    one.host.send(NO_SESSION);
+    await sleep(50);
+    expect(one.lost).toHaveLength(1); // of the cut
   });
 
   it('does not mind unknown notifications, late answers and requests', async () => {

@@ -15,7 +15,7 @@ guests:
     lease: { tcp: "80,443", udp: 53 }
     use: all
   db.1:
-    link: { netns: db }
+    link: { netns: db, configure: dhcp }
     lease:
       address: 192.0.2.20
     use:
@@ -36,13 +36,13 @@ describe('a configuration that is right', () => {
       guests: [
         {
           name: 'web',
-          link: { kind: 'tap', tap: 'tap-web', mac: '02:00:5e:10:00:01' },
+          link: { kind: 'tap', tap: 'tap-web', mac: '02:00:5e:10:00:01', configure: null },
           lease: { address: null, tcp: '80,443', udp: 53 },
           use: 'all',
         },
         {
           name: 'db.1',
-          link: { kind: 'netns', netns: 'db', name: 'eth0', mac: null },
+          link: { kind: 'netns', netns: 'db', name: 'eth0', mac: null, configure: 'dhcp' },
           lease: { address: '192.0.2.20', tcp: null, udp: null },
           use: { tcp: 5432, udp: null },
         },
@@ -124,7 +124,7 @@ describe('a configuration that is wrong: one line', () => {
     ['an unknown key', 'nic: eth0\nnotInuse: drop', 'ERR_CONFIG_UNKNOWN_KEY', `f.yaml:2: notInuse: unknown key (got "notInuse", expected one of ${ROOT_KEYS}); did you mean "notInUse"?`],
     ['a key that means nothing', 'zzzzzzzzzzzz: 1', 'ERR_CONFIG_UNKNOWN_KEY', `f.yaml:1: zzzzzzzzzzzz: unknown key (got "zzzzzzzzzzzz", expected one of ${ROOT_KEYS}); the nearest known key is "nic"`],
     ['an unknown key of a guest', 'guests:\n  web:\n    leese: {}', 'ERR_CONFIG_UNKNOWN_KEY', `f.yaml:3: guests.web.leese: unknown key (got "leese", expected one of ${GUEST_KEYS}); did you mean "lease"?`],
-    ['an unknown key of a link', 'guests:\n  web:\n    link: { tab: x, tap: y }', 'ERR_CONFIG_UNKNOWN_KEY', 'f.yaml:3: guests.web.link.tab: unknown key (got "tab", expected one of tap, netns, name, mac); did you mean "tap"?'],
+    ['an unknown key of a link', 'guests:\n  web:\n    link: { tab: x, tap: y }', 'ERR_CONFIG_UNKNOWN_KEY', 'f.yaml:3: guests.web.link.tab: unknown key (got "tab", expected one of tap, netns, name, configure, mac); did you mean "tap"?'],
     ['an unknown key of a lease', 'guests:\n  web:\n    lease:\n      tcpp: 80', 'ERR_CONFIG_UNKNOWN_KEY', 'f.yaml:4: guests.web.lease.tcpp: unknown key (got "tcpp", expected one of address, tcp, udp); did you mean "tcp"?'],
     ['an unknown key of use', 'guests:\n  web:\n    use:\n      ucp: 80', 'ERR_CONFIG_UNKNOWN_KEY', 'f.yaml:4: guests.web.use.ucp: unknown key (got "ucp", expected one of tcp, udp); did you mean "tcp"?'],
     ['a merge key', 'guests:\n  a: &a {}\n  b: { <<: *a }', 'ERR_CONFIG_UNKNOWN_KEY', `f.yaml:3: guests.b.<<: unknown key (got "<<", expected one of ${GUEST_KEYS}); the nearest known key is "use"`],
@@ -147,6 +147,7 @@ describe('a configuration that is wrong: one line', () => {
     ['a link that is both', 'guests:\n  web:\n    link: { tap: a, netns: b }', 'ERR_CONFIG_VALUE', 'f.yaml:3: guests.web.link: a link is either a tap or a network namespace (got both, expected one of tap and netns)'],
     ['a link that is neither', 'guests:\n  web:\n    link: {}', 'ERR_CONFIG_VALUE', 'f.yaml:3: guests.web.link: a link is either a tap or a network namespace (got neither, expected one of tap and netns)'],
     ['a tap with a name', 'guests:\n  web:\n    link: { tap: a, name: b }', 'ERR_CONFIG_VALUE', 'f.yaml:3: guests.web.link.name: a tap link has no name besides `tap` (`name` is the interface inside a namespace); remove it'],
+    ['a link that is configured otherwise', 'guests:\n  web:\n    link: { tap: a, configure: static }', 'ERR_CONFIG_VALUE', 'f.yaml:3: guests.web.link.configure: wrong value (got "static", expected dhcp)'],
     ['ports as a list', 'guests: { web: { lease: { tcp: [80] } } }', 'ERR_CONFIG_VALUE', `f.yaml:1: guests.web.lease.tcp: wrong value (got a list, expected ${PORTS})`],
     ['ports of nothing', 'guests:\n  web:\n    use: { tcp: }', 'ERR_CONFIG_VALUE', `f.yaml:3: guests.web.use.tcp: wrong value (got nothing, expected ${PORTS})`],
     ['use that is not all', 'guests: { web: { use: some } }', 'ERR_CONFIG_VALUE', 'f.yaml:1: guests.web.use: wrong value (got "some", expected all, or ports as { tcp: "80,8000-8010" })'],

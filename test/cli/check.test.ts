@@ -52,6 +52,19 @@ guests:
     ]);
   });
 
+  it('says of a guest that Berth configures by DHCP what it is told, and from which ports its own connections work', () => {
+    const guest = (lease: string): string[] =>
+      describeText(`nic: eth0\naddresses: [192.0.2.10]\nguests: { web: { link: { tap: t, configure: dhcp }, lease: { ${lease} } } }`).slice(2, -1).filter((line) => /DHCP|own/.test(line));
+    const told = "  told by DHCP: 192.0.2.10, with the host's mask, gateway, name servers and MTU";
+    expect(guest('tcp: "80,40000-44095", udp: 40000-44095')).toEqual([
+      told,
+      '  its own connections work from ports 40960-43007: set its range to them, there or by its DHCP client (option 159); what it sends from others is dropped',
+    ]);
+    expect(guest('tcp: "80,32768-60999", udp: 32768-60999')).toEqual([told, '  its own connections come from leased ports if it is Linux with its usual range, 32768-60999; the host\'s own range must then be another']);
+    expect(guest('tcp: "80"')).toEqual([told, '  its own connections fail: no port is leased in both tcp and udp, and what it sends from others is dropped']);
+    expect(guest('address: 192.0.2.20')).toEqual([told.replace('.10', '.20'), '  its own connections may come from any port']);
+  });
+
   it('counts the endpoints of several shared addresses, and says how refused frames are answered', () => {
     expect(
       describeText('nic: eth0\nbackend: cap\naddresses: [192.0.2.10, 192.0.2.11, 192.0.2.12]\nnotInUse: reject\nrejectRate: 1\nguests: { a: { link: { tap: t }, lease: { tcp: 1-1000 }, use: all } }'),

@@ -269,7 +269,7 @@ describe('admin socket', () => {
     spawnSync(process.execPath, ['-e', `require('node:net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`]);
     expect(statSync(path).isSocket()).toBe(true);
     const first = await AdminServer.start(config, {} as AdminDesk, NO_POOLS, createLog());
-    await expect(AdminServer.start(config, {} as AdminDesk, NO_POOLS, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_SOCKET', message: expect.stringContaining('a daemon that runs has it') });
+    await expect(AdminServer.start(config, {} as AdminDesk, NO_POOLS, createLog())).rejects.toMatchObject({ code: 'ERR_ADMIN_SOCKET', message: expect.stringContaining('a program that runs has it') });
     expect(await askAdmin(path, { path: '/openapi.json' })).toMatchObject({ openapi: '3.1.0' });
     await first.close();
     writeFileSync(path, 'precious');

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/base/config.js';
 import { ConfigError } from '../../src/base/errors.js';
-import { forEachEntry, type LeasePlan } from '../../src/control/lease-plan.js';
+import { countEntries, forEachEntry, type LeasePlan, NO_LINK } from '../../src/control/lease-plan.js';
 import { checkPolicy } from '../../src/control/lease-policy.js';
 import { NO_PORTS } from '../../src/control/lease-state.js';
 import { resolveLeases, type ResolveOptions } from '../../src/control/static-leases.js';
@@ -39,6 +39,14 @@ describe('a plan', () => {
     expect(entries(plan)).toEqual(
       ['192.0.2.10', '192.0.2.11'].flatMap((address) => [`${address} 17 53 web leased`, `${address} 6 443 web leased`, `${address} 6 80 web in use`]),
     );
+  });
+
+  it('keeps the port of the DHCP client from a guest that has a whole address, where Berth serves it', () => {
+    const plan = resolve(guests('a: { link: { tap: t, configure: dhcp }, lease: { address: 192.0.2.20 }, use: all }'));
+    const found: unknown[] = [];
+    forEachEntry(plan, (...entry) => found.push(entry));
+    expect(found).toEqual([[ip('192.0.2.20'), 0, 0, 0, true], [ip('192.0.2.20'), 17, 68, NO_LINK, false]]);
+    expect(countEntries(plan)).toBe(2);
   });
 
   it('leases ports on one address, shared or not', () => {
@@ -198,6 +206,24 @@ describe('a plan is refused', () => {
       guests('a: { link: { netns: n } }', 'b: { link: { netns: n, name: eth0 } }'),
       'ERR_LINK_TAKEN',
       'f.yaml:4: guests.b.link: interface eth0 in network namespace n is the link of guest a too (lines 3 and 4); give each guest its own',
+    ],
+    [
+      'for DHCP to a guest with an agent',
+      guests('a: { link: { tap: t, configure: dhcp }, agent: {}, lease: { tcp: 80 } }'),
+      'ERR_CONFIG_VALUE',
+      'f.yaml:3: guests.a.link.configure: the guest has an agent, which sets its network already (got dhcp and an agent, expected one of them); remove the other',
+    ],
+    [
+      'for DHCP to a guest that leases the port of its DHCP client',
+      guests('a: { link: { tap: t, configure: dhcp }, lease: { udp: "60-70" } }'),
+      'ERR_CONFIG_VALUE',
+      "f.yaml:3: guests.a.lease.udp: what the guest's DHCP client sends is for Berth (got udp 60-70, expected ports without 68); leave 68 out",
+    ],
+    [
+      'for DHCP to a guest that uses that port of its own address',
+      guests('a: { link: { tap: t, configure: dhcp }, lease: { address: 192.0.2.20 }, use: { udp: 68 } }'),
+      'ERR_CONFIG_VALUE',
+      "f.yaml:3: guests.a.use.udp: what the guest's DHCP client sends is for Berth (got udp 68, expected ports without 68); leave 68 out",
     ],
     ['for the NIC as a tap', `nic: e0\n${guests('a: { link: { tap: e0 } }')}`, 'ERR_LINK_TAKEN', "f.yaml:4: guests.a.link.tap: e0 is the NIC itself; name a tap of the guest's own"],
     ['for ports of the pool that are none', `pool: { ports: 0-9 }\n${guests('a: {}')}`, 'ERR_CONFIG_VALUE', `f.yaml:1: pool.ports: not a port or a range of ports: "0-9" at character 1 (got "0-9", ${EXPECT_PORTS})`],

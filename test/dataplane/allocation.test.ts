@@ -81,7 +81,7 @@ const engine = new Engine({
   rejecting: true,
 });
 engine.memory.guests = [undefined, [0]];
-const sink = { forward: () => 0, copy: () => 0, reject: () => true };
+const sink = { forward: () => 0, copy: () => 0, reject: () => true, punt: () => true };
 let kept;
 const turns = {
   ingress: () => engine.ingress(sink),

@@ -17,7 +17,8 @@ import { FIRST_FRAGMENT, KIND_ARP, KIND_MALFORMED, KIND_NOT_IPV4, KIND_TCP, KIND
 import { ANY_STATION } from '../../src/dataplane/parse.js';
 import { openCapture } from '../../src/io/capture-reader.js';
 import { FrameSlots } from '../../src/io/frame-io.js';
-import { type TableFollower, TableWriter } from '../../src/steering/table-writer.js';
+import type { TableFollower } from '../../src/steering/table-follower.js';
+import { TableWriter } from '../../src/steering/table-writer.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { formatIpv4 } from '../../src/wire/address.js';
 

@@ -22,7 +22,7 @@ const batches: fc.Arbitrary<Batch[]> = fc.array(
 
 function decisionOf({ verdict, guest, reason, copies, rejected, proxied }: Outcome): Decision {
   const code = verdict === 'pass' ? PASS : verdict === 'discard' ? DISCARD : guest === undefined ? 0 : 1 + guest;
-  return { verdict: code, reason, copies, rejected, proxied };
+  return { verdict: code, reason, copies, rejected, proxied, punted: false };
 }
 
 function referenceOf(station: string | undefined, rejecting: boolean): Reference {

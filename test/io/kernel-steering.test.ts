@@ -8,7 +8,8 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { frames, NIC_MAC, noise } from '../support/dataplane-arbitrary.js';
 import { type Decision, ip, PASS, Plane, protoOf, TO_NIC, toGuest } from '../support/dataplane-harness.js';
 import { BARE, NOT_US, REMOTE, SHARED, WHOLE, WORLD } from '../support/dataplane-rows.js';
-import { type Found, KernelSteering, LONGEST_TRIAL, SOME_INTERFACE, withoutKernelSteering } from '../support/kernel-steering.js';
+import { type Found, KernelSteering, LONGEST_TRIAL, MTU, SOME_INTERFACE, withoutKernelSteering } from '../support/kernel-steering.js';
+import { STATE_IN_USE, STATE_LEASED } from '../../src/steering/table-layout.js';
 import { eth, type FrameBuilder } from '../../src/wire/frame-builder.js';
 import { formatIpv4 } from '../../src/wire/address.js';
 
@@ -18,9 +19,9 @@ const from = (src: string): FrameBuilder => eth({ src: NIC_MAC, dst: ROUTER }).i
 
 /** The engine's decision for a frame that the kernel has decided. */
 function sameAs(found: Found): Decision {
-  if (found === 'to the NIC') return { verdict: TO_NIC, reason: '', copies: [], rejected: false, proxied: false };
+  if (found === 'to the NIC') return { verdict: TO_NIC, reason: '', copies: [], rejected: false, proxied: false, punted: false };
   const [, link] = /^to (\d+)$/.exec(found) ?? [];
-  return link === undefined ? { verdict: PASS, reason: found as Decision['reason'], copies: [], rejected: false, proxied: false } : { verdict: toGuest(Number(link)), reason: '', copies: [], rejected: false, proxied: false };
+  return link === undefined ? { verdict: PASS, reason: found as Decision['reason'], copies: [], rejected: false, proxied: false, punted: false } : { verdict: toGuest(Number(link)), reason: '', copies: [], rejected: false, proxied: false, punted: false };
 }
 
 describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the kernel', () => {
@@ -76,6 +77,8 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     { name: 'under another MAC', link: 0, frame: eth({ src: ROUTER, dst: ROUTER }).ipv4({ src: SHARED, dst: REMOTE }).tcp(8080, 40000), found: 'engine' },
     { name: 'with a tag', link: 0, frame: eth({ src: NIC_MAC, dst: ROUTER }).vlan(7).ipv4({ src: SHARED, dst: REMOTE }).tcp(8080, 40000), found: 'engine' },
     { name: 'in fragments', link: 1, frame: eth({ src: NIC_MAC, dst: ROUTER }).ipv4({ src: SHARED, dst: REMOTE, moreFragments: true }).udp(53, 40000), found: 'engine' },
+    { name: 'a packet of the MTU\'s length', link: 0, frame: from(SHARED).tcp(8080, 40000, { payload: new Uint8Array(MTU - 40) }), found: 'to the NIC' },
+    { name: 'a longer one', link: 0, frame: from(SHARED).tcp(8080, 40000, { payload: new Uint8Array(MTU - 39) }), found: 'engine' },
     { name: 'an ARP announcement', link: 0, frame: eth({ src: NIC_MAC, dst: ROUTER }).arp('request', { senderIp: SHARED, targetIp: SHARED }), found: 'engine' },
   ])('from guest $link, $name: $found', ({ link, frame, found }) => {
     const kernel = fresh();
@@ -113,16 +116,63 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     }
   });
 
-  it('a use that only a frame has indicated is the engine\'s, until the guest says so (D7)', () => {
+  it('knows an address that has left no more, and gives its row to one that comes later', () => {
+    const kernel = fresh();
+    const plane = new Plane({ station: NIC_MAC, follower: kernel.table });
+    const { writer } = plane;
+    const found = (...endpoints: [string, number][]): Found[] => endpoints.map(([address, port]) => kernel.fromNic(to(address).tcp(1, port).build()));
+    writer.leaseWhole(ip('198.18.0.1'), 0, true);
+    expect(found(['198.18.0.1', 81])).toEqual(['engine']);
+    writer.removeAddress(ip('198.18.0.1'));
+    expect(found(['198.18.0.1', 81])).toEqual(['not-ours']);
+    expect(plane.ingress(to('198.18.0.1').tcp(1, 81).build())[0]).toMatchObject({ verdict: PASS, reason: 'not-ours' });
+
+    // Far more than there are rows, each with its own endpoints.
+    for (let n = 0; n < 1000; n++) {
+      const [address, before] = [formatIpv4(ip('198.18.1.0') + n), formatIpv4(ip('198.18.1.0') + n - 1)];
+      const port = 1 + (n % 7);
+      writer.lease(ip(address), 0, port, 1, true);
+      writer.use(ip(address), 0, port);
+      if (n % 100 === 99) expect(found([address, port], [address, port + 1], [before, port])).toEqual(['to 1', 'not-leased', 'not-ours']);
+      writer.removeAddress(ip(address));
+    }
+    // Back, and no longer dedicated.
+    writer.lease(ip('198.18.0.1'), 0, 80, 0, true);
+    expect(found(['198.18.0.1', 80], ['198.18.0.1', 81])).toEqual(['engine', 'not-leased']);
+  });
+
+  it('a use that only a frame has indicated is steered when the control plane knows of it, watched, and ends when there are no more (D7)', () => {
     const kernel = fresh();
     const plane = new Plane({ entries: WORLD, station: NIC_MAC, follower: kernel.table });
     const frame = from(SHARED).udp(54, 40000).build();
     const answer = to(SHARED).udp(40000, 54).build();
     expect(kernel.fromLink(1, frame)).toBe('engine');
     expect(plane.egress(1, frame)).toEqual([sameAs('to the NIC')]);
-    expect([kernel.fromLink(1, frame), kernel.fromNic(answer)]).toEqual(['engine', 'engine']);
+    const both = (): Found[] => [kernel.fromLink(1, frame), kernel.fromNic(answer)];
+    const sweep = (): void => {
+      plane.writer.sweepIdle(protoOf('udp'));
+      plane.writer.takeImplied();
+    };
+    expect(both()).toEqual(['engine', 'engine']);
+    expect(plane.writer.takeImplied()).toBe(true);
+    expect(both()).toEqual(['to the NIC', 'to 1']);
+    sweep(); // the frame that the engine has seen
+    for (const again of [() => kernel.fromLink(1, frame), () => kernel.fromNic(answer)]) {
+      again();
+      sweep();
+      expect(plane.state(SHARED, 'udp', 54)).toBe(STATE_IN_USE);
+    }
+    kernel.fromNic(to(SHARED).udp(40000, 53).build()); // another endpoint's
+    sweep();
+    expect([plane.state(SHARED, 'udp', 54), ...both()]).toEqual([STATE_LEASED, 'engine', 'engine']);
+    // By word of the guest: no longer watched.
+    plane.egress(1, frame);
+    plane.writer.takeImplied();
     plane.writer.use(ip(SHARED), protoOf('udp'), 54);
-    expect([kernel.fromLink(1, frame), kernel.fromNic(answer)]).toEqual(['to the NIC', 'to 1']);
+    sweep();
+    expect(both()).toEqual(['to the NIC', 'to 1']);
+    plane.writer.endUse(ip(SHARED), protoOf('udp'), 54);
+    expect(both()).toEqual(['engine', 'engine']);
   });
 
   it('a link that is not attached is the engine\'s', () => {
@@ -130,6 +180,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     new Plane({ entries: WORLD, station: NIC_MAC, follower: kernel.table });
     kernel.table.detachLink(0);
     expect([8080, 8081].map((port) => kernel.fromNic(to(SHARED).tcp(40000, port).build()))).toEqual(['engine', 'to 1']);
+    expect(kernel.fromLink(0, from(SHARED).tcp(8080, 40000).build())).toBe('engine');
     kernel.table.attachLink(0, SOME_INTERFACE);
     expect(kernel.fromNic(to(SHARED).tcp(40000, 8080).build())).toBe('to 0');
   });
@@ -160,7 +211,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
       proto: fc.constantFrom('tcp' as const, 'udp' as const),
       port: fc.constantFrom(22, 53, 80, 8080, 8082),
       guest: fc.nat(2),
-      what: fc.constantFrom('lease' as const, 'use' as const, 'endUse' as const, 'quarantine' as const, 'release' as const),
+      what: fc.constantFrom('lease' as const, 'use' as const, 'endUse' as const, 'quarantine' as const, 'release' as const, 'leave' as const, 'look' as const),
     });
     const given = (outward: boolean): fc.Arbitrary<Uint8Array[]> =>
       fc.array(fc.oneof({ weight: 9, arbitrary: frames(outward) }, { weight: 1, arbitrary: noise }), { maxLength: 20 }).map((all) => all.map(({ bytes }) => bytes).filter((bytes) => bytes.length > 0 && bytes.length < LONGEST_TRIAL));
@@ -180,6 +231,8 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
           for (const { changes, inward, link, outward } of all) {
             for (const { address, proto, port, guest, what } of changes) {
               if (what === 'lease') plane.writer.lease(ip(address), protoOf(proto), port, guest, true);
+              else if (what === 'look') plane.writer.takeImplied();
+              else if (what === 'leave') plane.writer.removeAddress(ip(address));
               else plane.writer[what](ip(address), protoOf(proto), port);
             }
             compare(inward.map((bytes) => kernel.fromNic(bytes)), plane.ingress(...inward));

@@ -88,7 +88,7 @@ describe.skipIf(!liveTests('admin', 'python3'))('berth status, lease and explain
     lab.run(lab.host, ['ip', 'link', 'set', 'eth1', 'up']);
     const other = world.launch({ nic: 'eth1', addresses: ['192.0.2.77'], guests: {} });
     await until(() => !other.isRunning, 10_000, () => 'the second daemon to be refused');
-    expect({ code: other.child.exitCode, errors: other.errors }).toEqual({ code: 1, errors: expect.stringContaining('admin.sock: a daemon that runs has it') });
+    expect({ code: other.child.exitCode, errors: other.errors }).toEqual({ code: 1, errors: expect.stringContaining('admin.sock cannot be listened on (a program that runs has it)') });
     expect((await berth('status', '--json')).code).toBe(0);
     expect((await daemon.stop()).code).toBe(0);
   });

@@ -67,6 +67,24 @@ describe.skipIf(!liveTests('fast-path'))('the fast path', () => {
     expect((await daemon.stop()).code).toBe(0);
   });
 
+  it('so is what only the guest\'s own frames have indicated (D7), once the daemon has looked', async () => {
+    const { world, setting } = build();
+    const outside = world.peer(world.lab.outside);
+    await outside.udpEcho(7);
+    const daemon = await world.start(setting);
+    const web = world.enter('web');
+    const exchange = (): Promise<string[]> => web.udp(OUTSIDE_ADDRESS, 7, [100], { localPort: 8089, timeoutMs: 300 });
+    expect(await exchange()).toEqual(['equal']);
+    await sleep(500); // two looks
+    await withoutEngine(daemon, async () => {
+      expect(await exchange()).toEqual(['equal']);
+      expect(await web.udp(OUTSIDE_ADDRESS, 7, [100], { localPort: 8088, timeoutMs: 300 })).toEqual(['timeout']);
+    });
+    const { egress, ingress } = await daemon.counters();
+    expect(ingress.discarded).toEqual({});
+    expect(egress.discarded).toEqual({});
+  });
+
   it('the end of a use ends it: what the agent says no longer is in use, is discarded', async () => {
     const world = freshControl('fast', { web: {} }, { pool: { ports: '20480-29999', reserve: 0 } });
     const daemon = await world.startDaemon();
@@ -105,6 +123,22 @@ describe.skipIf(!liveTests('fast-path'))('the fast path', () => {
     expect(await outside.get(HOST_ADDRESS, 8080)).toMatch(/^web /);
     expect((await fourth.stop()).code).toBe(0);
     expect(world.hostState()).toEqual(before);
+  });
+
+  it('a guest that has renamed its interface, or moved it away, keeps nothing of it after the daemon', async () => {
+    for (const end of ['stop', 'clean'] as const) {
+      const { world, setting } = build();
+      const before = world.hostState();
+      const daemon = await world.start(setting);
+      world.lab.run(world.guest('web'), ['sh', '-c', 'ip link set eth0 down; ip link set eth0 name other0; ip link set other0 up']);
+      if (end === 'stop') expect((await daemon.stop()).code).toBe(0);
+      else {
+        await daemon.stop('SIGKILL');
+        expect((await world.berth('clean')).output).toContain('1 guest link,');
+      }
+      expect(world.hostState()).toEqual(before);
+      expect(world.link(world.guest('web'), 'other0')).toBeNull();
+    }
   });
 
   it('nothing of the guest reaches the host\'s own stack', async () => {

@@ -1,8 +1,11 @@
 /** Guests added and removed while the daemon runs: what it means on the wire, on the host, and after a restart. */
-import { readdirSync } from 'node:fs';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { askAdmin } from '../../src/cli/admin-client.js';
+import { endProcess } from '../../src/cli/lab.js';
 import type { Explanation, GuestRemoval, GuestStatus, LeaseLine, Status } from '../../src/control/admin-api.js';
 import type { NamedCounters } from '../../src/cli/stats.js';
 import { type ControlWorld, freshControl, timeUntil } from '../support/control.js';
@@ -38,6 +41,9 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
         ),
     };
   }
+
+  /** The list of reserved ports follows a moment later. */
+  const reservedIs = (world: ControlWorld, ports: string): Promise<void> => until(() => world.reservedPorts() === ports, 3000, () => `"${ports}" to be reserved, now "${world.reservedPorts()}"`);
 
   it('one is served as soon as it is added, silent and counted once it is removed, and kept over kill -9; others do not notice', { timeout: 90_000 }, async () => {
     const { world, add, remove, refused, ask } = build('guests', '3s', { stays: { lease: { tcp: '9000' }, use: 'all' } });
@@ -132,7 +138,7 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     await expectRefusal('x', { link: { netns: world.guest('web') }, lease: { tcp: '7000' } }, /^ERR_LINK_TAKEN: .*is the link of guest web too; give/);
     await expectRefusal('x', { link: { ...link, mac: '02:00:00:00:00:99' } }, /^ERR_GUEST_MAC: /);
     await expectRefusal('x', { link, agent: { socket: world.socketOf('web') } }, /^ERR_SOCKET_TAKEN: .*is the agent socket of guest web too/);
-    await expectRefusal('x', { link, agent: { socket: '/proc/x.sock' } }, /^ERR_AGENT_SOCKET: guest x: /);
+    for (const socket of ['/proc/x.sock', '/proc/nowhere/x.sock']) await expectRefusal('x', { link, agent: { socket } }, /^ERR_AGENT_SOCKET: guest x: /);
 
     // A port granted to another, and one on an address of its own.
     const { channel } = await world.session('web', 1);
@@ -162,23 +168,22 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     const spare = world.addGuest('spare');
     const descriptors = (): number => readdirSync(`/proc/${daemon.child.pid}/fd`).length;
     const cycle = async (n: number): Promise<void> => {
-      const lease = n % 2 === 0 ? { tcp: '7000-7099', udp: '7000' } : { address: '192.0.2.20', tcp: '7000' };
+      const lease = n % 2 === 0 ? { tcp: '7000-7099', udp: '7000' } : { address: `192.0.2.${20 + n}`, tcp: '7000' };
       await add(`guest-${n}`, { link: { netns: spare }, lease, use: 'all', agent: { socket: world.socketOf('spare') } });
       expect(world.link(spare, 'eth0')).not.toBeNull();
       await remove(`guest-${n}`);
       expect(world.link(spare, 'eth0')).toBeNull();
     };
-    // The list of reserved ports follows a moment later.
-    const settled = (): Promise<void> => until(() => world.hostState().reserved === '8080', 3000, () => `only 8080 to be reserved, now ${world.hostState().reserved}`);
     await cycle(0);
     await cycle(1);
-    await settled();
+    await reservedIs(world, '8080');
     const [before, open] = [world.hostState(), descriptors()];
     for (let n = 2; n < 52; n++) await cycle(n);
-    await settled();
+    await reservedIs(world, '8080');
     await until(() => descriptors() <= open + 2, 3000, () => `${open} descriptors, now ${descriptors()}`);
     expect(world.hostState()).toEqual(before);
-    expect((await ask<Status>('/status')).guests.map(({ name }) => name)).toEqual(['web']);
+    const status = await ask<Status>('/status');
+    expect([status.guests.map(({ name }) => name), status.addresses]).toEqual([['web'], [HOST_ADDRESS]]);
     expect((await ask<LeaseLine[]>('/leases')).map(({ guest }) => guest)).toEqual(['web']);
     expect((await daemon.stop()).code).toBe(0);
   });
@@ -193,33 +198,89 @@ describe.skipIf(!liveTests('guests', 'python3'))('guests added and removed at ru
     const [outside, vm] = [world.peer(lab.outside), world.enter('vm')];
     await vm.http(7000, 'vm');
     const tap = (): string[] => [lab.run(lab.host, ['cat', '/proc/sys/net/ipv6/conf/tap-vm/disable_ipv6']).trim(), String(world.link(lab.host, 'tap-vm')!.flags.includes('UP'))];
-    const before = [world.hostState(), tap()];
+    const before = { host: world.hostState(), tap: tap() };
     for (const name of ['first', 'second']) {
       await add(name, { link: { tap: 'tap-vm' }, lease: { tcp: '7000' }, use: 'all' });
       await until(() => world.link(lab.host, 'tap-vm')!.flags.includes('LOWER_UP'), 3000, () => 'the link to be up');
       expect(await outside.get(HOST_ADDRESS, 7000)).toMatch(/^vm /);
       expect(world.hostState().ruleset).toContain('berth-tap-tap-vm');
       await remove(name);
-      expect([world.hostState(), tap()]).toEqual(before);
+      await reservedIs(world, before.host.reserved);
+      expect({ host: world.hostState(), tap: tap() }).toEqual(before);
     }
   });
 
   it('one that no longer fits at a restart is left out and said to be; the daemon goes on', { timeout: 40_000 }, async () => {
-    const { world, add, remove, ask } = build('misfits', '0s', { web: {} });
+    const { world, add, remove, ask } = build('misfits', '0s', { web: { policy: { allow: { tcp: '7000' } } } });
     const first = await world.startDaemon();
     const [one, two] = [world.addGuest('one'), world.addGuest('two')];
     await add('one', { link: { netns: one }, lease: { tcp: '7000' }, use: 'all' });
     await add('two', { link: { netns: two }, lease: { tcp: '7001' }, use: 'all' });
     await first.stop();
-    await world.peer(world.lab.host).http(7000, 'host', HOST_ADDRESS);
+    const server = world.lab.spawn(world.lab.host, ['python3', '-c', `import socket, time; s = socket.create_server(("${HOST_ADDRESS}", 7000)); time.sleep(60)`]);
+    await until(() => world.hostState().sockets.includes(':7000'), 3000, () => 'the host to listen at 7000');
     world.setting.guests['web'] = { ...world.setting.guests['web'], lease: { tcp: '7001' } };
     const second = await world.startDaemon();
     await second.says(/^guest one, which was added while the daemon ran, is left out: .*7000 .* is used by the host itself/);
     await second.says(/^guest two, .* is left out: .*guests web and two both lease tcp 7001/);
     expect((await ask<GuestStatus[]>('/guests')).map(({ name }) => name)).toEqual(['web']);
+
+    // While it is left out another guest may be granted its port, and keeps it.
+    await endProcess(server);
+    const { channel } = await world.session('web', 1);
+    expect(await channel.outcome('request', { tcp: '7000' })).toBe('ok');
+    await second.stop();
+    const third = await world.startDaemon();
+    await third.says(/^guest one, .* is left out: guest one: tcp port 7000 is leased to guest web/);
+    expect((await world.session('web', 2)).welcome.leases.tcp).toMatch(/^7000-7001,/);
     expect(await remove('one')).toMatchObject({ returns: false });
     await expect(remove('one')).rejects.toMatchObject({ code: 'ERR_UNKNOWN_GUEST' });
+    expect((await third.stop()).code).toBe(0);
+  });
+
+  it('one whose agent\'s socket cannot be had at a restart is served without its agent until it can; the others do not notice', { timeout: 60_000 }, async () => {
+    const { world, add, remove, ask } = build('sockets', '0s', { web: {} });
+    const first = await world.startDaemon();
+    const folder = `${world.lab.folder}/agents`;
+    const socketOf = (name: string): string => `${folder}/${name}.sock`;
+    for (const [n, name] of ['taken', 'file', 'gone'].entries()) {
+      const agent = { socket: name === 'gone' ? socketOf('below/gone') : socketOf(name) };
+      await add(name, { link: { netns: world.addGuest(name) }, lease: { tcp: `${7000 + n}` }, use: 'all', agent });
+    }
+    await first.stop();
+    const server = createServer().listen(socketOf('taken'));
+    await once(server, 'listening');
+    writeFileSync(socketOf('file'), 'precious');
+    rmdirSync(`${folder}/below`);
+    writeFileSync(`${folder}/below`, '');
+
+    const second = await world.startDaemon();
+    const warnings = (name: string): string[] => second.log.filter(({ level, guest }) => level === 'warn' && guest === name).map(({ msg }) => msg);
+    const mended = '; mend that, or name another path; it is tried again, and the guest served without its agent until then';
+    expect(warnings('taken')).toEqual([`guest taken: its agent's socket ${socketOf('taken')} cannot be listened on (a program that runs has it)${mended}`]);
+    expect(warnings('file')).toEqual([`guest file: its agent's socket ${socketOf('file')} cannot be listened on (there is a file that is no socket)${mended}`]);
+    expect(warnings('gone')).toEqual([`guest gone: its agent's socket ${socketOf('below/gone')} cannot be listened on (${folder}/below is a file)${mended}`]);
+    await world.startAgent('web');
+    const outside = world.peer(world.lab.outside);
+    await world.enter('taken').http(7000, 'taken');
+    expect(await outside.get(HOST_ADDRESS, 7000)).toMatch(/^taken /);
+    expect((await ask<GuestStatus[]>('/guests')).map(({ name, agent }) => `${name}: ${agent}`).sort()).toEqual(['file: away', 'gone: away', 'taken: away', 'web: connected']);
+
+    // Tried again, and not said again; what was in the way is not touched.
+    await sleep(2500);
+    for (const name of ['taken', 'file', 'gone']) expect(warnings(name)).toHaveLength(1);
+    expect(readFileSync(socketOf('file'), 'utf8')).toBe('precious');
+    server.close();
+    rmSync(socketOf('file'));
+    await second.says(/^guest taken: its agent can connect to .* now$/);
+    await second.says(/^guest file: its agent can connect to .* now$/);
+    await world.startAgent('taken', socketOf('taken'));
+    await remove('gone');
+    rmSync(`${folder}/below`);
+    await sleep(2500);
+    expect(readdirSync(folder).sort()).toEqual(['file.sock', 'taken.sock']);
     expect((await second.stop()).code).toBe(0);
+    expect(readdirSync(folder)).toEqual([]);
   });
 
   it('a daemon with static leases alone needs no store until a guest is added', { timeout: 30_000 }, async () => {

@@ -112,6 +112,7 @@ describe.skipIf(!liveTests('links', 'ping'))('guest links', () => {
     }
     await unharmed();
     expect((await daemon.counters()).egress.discarded).toEqual({});
+    expect(daemon.log.filter(({ level }) => level !== 'info')).toEqual([]); // nor at the end, when the tap is given back
     expect(world.link(world.lab.host, 'tap-vm')).not.toBeNull(); // not Berth's to remove
   });
 

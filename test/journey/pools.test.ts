@@ -121,7 +121,7 @@ for n in range(5000): s.send(frame)
   });
 
   it('D3: the same guest has the same address after kill -9; a released one waits, over a restart too, and is announced when another has it', { timeout: 90_000 }, async () => {
-    const { world, setting, start, berth, lines, serve } = site('pool-store', `${A}-${C}`, '6s');
+    const { world, setting, start, berth, lines, serve } = site('pool-store', `${A}-${C}`, '12s');
     setting.guests = { one: { link: { netns: world.addGuest('one') }, pool: {}, use: 'all' } };
     const first = await start();
     const add = (name: string): ReturnType<Site['berth']> => berth('guest', 'add', name, '--link', `netns=${world.guest(name)}`, '--pool', 'any', '--policy', 'least-load', '--use', 'all');
@@ -162,7 +162,7 @@ for n in range(5000): s.send(frame)
 
     // After its time it is anybody's; the neighbours are told that it has moved.
     expect(await berth('guest', 'rm', 'two')).toMatchObject({ code: 0 });
-    await sleep(6500);
+    for (const give = performance.now() + 20_000; (await lines())[1] !== `${B} unused -` && performance.now() < give; ) await sleep(200);
     expect(await lines()).toEqual([held[0], `${B} unused -`, held[2]]);
     const announced = arp.announcements(B).length;
     expect(await add('four')).toMatchObject({ code: 0 });

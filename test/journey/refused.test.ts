@@ -2,7 +2,9 @@
  * Refused at start: each with its own message in one line, exit code 2 (1 where nothing is wrong with the configuration), and
  * nothing changed on the host.
  */
-import { describe, expect, it } from 'vitest';
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { freshWorld, HOST_ADDRESS, liveTests, type Setting, type World } from '../support/live.js';
 
 const FOREIGN_MAC = '02:00:5e:10:00:66';
@@ -19,6 +21,10 @@ interface Row {
 
 function webAnd(world: World, more: Setting['guests'] = {}): Setting {
   return { guests: { web: { link: { netns: world.guest('web') }, lease: { tcp: '8080', udp: '53' }, use: 'all' }, ...more } };
+}
+
+function withAgent(world: World, socket: string): Setting {
+  return { store: { path: `${world.lab.folder}/store` }, guests: { web: { link: { netns: world.guest('web') }, agent: { socket } } } };
 }
 
 const rows: Row[] = [
@@ -134,6 +140,29 @@ const rows: Row[] = [
       return webAnd(world, { vm: { link: { tap: 'tap-vm' }, lease: { tcp: '7000' } } });
     },
     says: ['tap-vm', /in use by another Berth/],
+    code: 1,
+  },
+  {
+    name: 'an agent\'s socket whose path is a file of something else, which stays',
+    arrange: (world) => withAgent(world, world.write({ guests: {} }, 'precious.yaml')),
+    says: [/guest web: .*precious\.yaml cannot be listened on \(there is a file that is no socket\); mend that, or name another path/],
+    code: 1,
+  },
+  {
+    name: 'an agent\'s socket that a program has',
+    arrange: async (world) => {
+      const server = createServer().listen(`${world.lab.folder}/taken.sock`);
+      await once(server, 'listening');
+      onTestFinished(() => void server.close());
+      return withAgent(world, `${world.lab.folder}/taken.sock`);
+    },
+    says: [/guest web: .*taken\.sock cannot be listened on \(a program that runs has it\)/],
+    code: 1,
+  },
+  {
+    name: 'an agent\'s socket where no folder can be made',
+    arrange: (world) => withAgent(world, '/proc/nowhere/web.sock'),
+    says: [/guest web: .*\/proc\/nowhere\/web\.sock cannot be listened on \(its folder is not there\)/],
     code: 1,
   },
 ];

@@ -79,6 +79,7 @@ describe.skipIf(!liveTests('spoofing', 'tcpdump'))('a guest that spoofs', () => 
     ['of TCP in a datagram', [1, 0, 0, 34, 16]],
     ['with TCP segmentation of a datagram', [1, 1, 8, 34, 6]],
     ['none, but segmentation', [0, 5, 8, 0, 0]],
+    ['and segments longer than its MTU', [1, 5, 5000, 34, 6]],
   ];
   // From a port that the engine watches, and from one in use, which the kernel would steer itself.
   const ports: [string, GuestSetting['use']][] = [['leased', { tcp: '8080' }], ['in use', 'all']];
@@ -89,7 +90,7 @@ describe.skipIf(!liveTests('spoofing', 'tcpdump'))('a guest that spoofs', () => 
     new DataView(header.buffer).setUint8(0, flags);
     new DataView(header.buffer).setUint8(1, gso);
     for (const [n, value] of [42, size, start, at].entries()) new DataView(header.buffer).setUint16(2 + 2 * n, value, true);
-    const good = from(macs).ipv4(ours).udp(20000, 9, { payload: 'a datagram of a good port' }).build();
+    const good = from(macs).ipv4(ours).udp(20000, 9, { payload: new Uint8Array(size > 1000 ? 2 * size : 25) }).build();
     const marker = from(macs).ipv4(ours).udp(MARKER_PORT, 7, { payload: 'marker' }).build();
     // Honest: it goes out, so that nothing but the header keeps the others in.
     await bad.frames([Buffer.concat([new Uint8Array(10), from(macs).ipv4(ours).udp(MARKER_PORT, 8).build()])], { headers: true });

@@ -151,18 +151,68 @@ describe('a dedicated address', () => {
   });
 });
 
-it('an address that is left has no endpoint any more, in every buffer that a reader may be in; others keep theirs', () => {
-  const writer = new TableWriter({ endpoints: 4 });
-  const old = new SteeringTable(writer.buffer);
-  writer.addReader(1);
-  for (const address of [A, B]) for (let port = 1; port <= 40; port++) writer.lease(address, 0, port, 3, true);
-  writer.leaseWhole(A, 4, true);
-  imply(new SteeringTable(writer.buffer), A, 0, 7);
-  writer.releaseAddress(A);
-  for (const table of [old, new SteeringTable(writer.buffer)]) expect([1, 7, 40, 99].map((port) => table.value(A, 0, port))).toEqual([0, 0, 0, 0]);
-  expect(new SteeringTable(writer.buffer).value(B, 0, 7)).toBe(value(3, STATE_LEASED | MAY_IMPLY));
-  expect(writer.endpoints).toBe(40);
-  writer.releaseAddress(0x01020304);
+describe('an address that leaves', () => {
+  it('is not ours and has no endpoint any more, in every buffer that a reader may be in; others keep theirs', () => {
+    const writer = new TableWriter({ endpoints: 4 });
+    const old = new SteeringTable(writer.buffer);
+    writer.addReader(1);
+    for (const address of [A, B]) for (let port = 1; port <= 40; port++) writer.lease(address, 0, port, 3, true);
+    writer.leaseWhole(A, 4, true);
+    imply(new SteeringTable(writer.buffer), A, 0, 7);
+    expect(writer.removeAddress(A)).toBe(1);
+    for (const table of [old, new SteeringTable(writer.buffer)]) {
+      expect(table.address(A)).toBe(0);
+      expect([1, 7, 40, 99].map((port) => table.value(A, 0, port))).toEqual([0, 0, 0, 0]);
+    }
+    expect(new SteeringTable(writer.buffer).value(B, 0, 7)).toBe(value(3, STATE_LEASED | MAY_IMPLY));
+    expect(writer.endpoints).toBe(40);
+    expect(writer.release(A, 0, 1)).toBe(false);
+    expect([writer.removeAddress(A), writer.removeAddress(0x01020304)]).toEqual([0, 0]);
+  });
+
+  it('comes back under its index, in place, and not as a dedicated one', () => {
+    const writer = new TableWriter();
+    const table = new SteeringTable(writer.buffer);
+    writer.addAddress(B);
+    writer.leaseWhole(A, 4, false);
+    writer.removeAddress(A);
+    expect(writer.addAddress(A)).toBe(2);
+    expect(table.address(A)).toBe(2);
+    writer.lease(A, 0, 80, 1, false);
+    expect([80, 81].map((port) => table.value(A, 0, port))).toEqual([value(1, STATE_LEASED), STATE_FREE]);
+    expect(table.words[H_ADDRESSES]).toBe(2);
+  });
+
+  it('gives its index to another only when no reader can be in a buffer where it had it', () => {
+    const writer = new TableWriter({ addresses: 1 });
+    writer.addReader(7);
+    writer.lease(A, 0, 80, 1, false);
+    const old = new SteeringTable(writer.buffer);
+    const at = old.position(A, 0, 80);
+    writer.removeAddress(A);
+    writer.lease(B, 0, 80, 2, false);
+    expect([writer.generation, writer.addAddress(B)]).toEqual([2, 2]);
+    expect(old.words[at]).toBe(STATE_FREE);
+    // Back under another index, while the reader is where it had the first: it waits for the new buffer.
+    expect(writer.addAddress(A)).toBe(3);
+    writer.lease(A, 0, 80, 3, false);
+    expect(old.value(A, 0, 80)).toBe(STATE_FREE);
+    writer.adopted(7, writer.generation);
+    expect(writer.addAddress(0x0a000001)).toBe(1);
+    expect([A, B, 0x0a000001].map((address) => new SteeringTable(writer.buffer).value(address, 0, 80))).toEqual([value(3, STATE_LEASED), value(2, STATE_LEASED), STATE_FREE]);
+  });
+
+  it('is followed by a thousand others: a handful of indices, and a buffer that does not grow', () => {
+    const writer = new TableWriter({ endpoints: 64, publish: (_buffer, generation) => writer.adopted(7, generation) });
+    writer.addReader(7);
+    const bytes = writer.buffer.byteLength;
+    for (let n = 0; n < 1000; n++) {
+      if (writer.addAddress(0x0a000000 + n) > 20) expect.unreachable(`index ${writer.addAddress(0x0a000000 + n)}`);
+      for (const port of [80, 443]) writer.lease(0x0a000000 + n, 0, port, n & 7, false);
+      if (n >= 2) writer.removeAddress(0x0a000000 + n - 2);
+    }
+    expect([writer.endpoints, writer.buffer.byteLength]).toEqual([4, bytes]);
+  });
 });
 
 describe('size', () => {
@@ -217,6 +267,8 @@ describe('size', () => {
     expect(table.value(0x0a000000 + 32_767, 1, 65535)).toBe(value(9, STATE_LEASED));
     expect(table.words[H_ADDRESSES]).toBe(32_767);
     expect(table.address(0x0b000000)).toBe(0);
+    writer.removeAddress(0x0a000000 + 9);
+    expect(writer.addAddress(0x0b000000)).toBe(9);
   });
 
   it('refuses memory that is not a table of this version', () => {

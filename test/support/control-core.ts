@@ -34,6 +34,8 @@ export const POOL = { ports: '61440-63487', reserve: 0, quarantine: '60s' };
 export interface CoreSetting {
   guests: Record<string, GuestSetting['policy']>;
   pool?: object;
+  /** Guests whose channel a VMM listens on, at `socketOf`. */
+  vmm?: readonly string[];
 }
 
 export function freshFolder(): string {
@@ -72,8 +74,8 @@ export class Core {
     };
   }
 
-  static async start(folder: string, { guests, pool = POOL }: CoreSetting): Promise<Core> {
-    const named = Object.entries(guests).map(([name, policy]) => [name, { link: { tap: `tap-${name}` }, agent: { socket: join(folder, `${name}.sock`) }, policy }]);
+  static async start(folder: string, { guests, pool = POOL, vmm = [] }: CoreSetting): Promise<Core> {
+    const named = Object.entries(guests).map(([name, policy]) => [name, { link: { tap: `tap-${name}` }, agent: { socket: join(folder, `${name}.sock`), connect: vmm.includes(name) }, policy }]);
     const config = parseConfig(JSON.stringify({ nic: 'eth0', addresses: ['192.0.2.10'], pool, guests: Object.fromEntries(named) }), 'berth.yaml');
     const plan = resolveLeases(config, { nicAddresses: [SHARED] });
     const publisher = new Publisher(plan);

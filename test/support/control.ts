@@ -57,7 +57,12 @@ export class Channel {
     this.socket = socket;
     socket.on('error', () => undefined);
     socket.once('close', () => (this.closed = true));
-    if (reads) createInterface({ input: socket }).on('line', (line) => this.lines.push(JSON.parse(line) as Answer)).on('error', () => undefined);
+    if (!reads) return;
+    const lines = createInterface({ input: socket });
+    lines.on('error', () => undefined);
+    lines.on('line', (line) => {
+      if (line !== '') this.lines.push(JSON.parse(line) as Answer);
+    });
   }
 
   write(text: string): void {

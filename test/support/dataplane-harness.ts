@@ -12,7 +12,8 @@ import { DISCARD, PASS, type Reason, REASONS } from '../../src/dataplane/frame-b
 import { ANY_STATION, type Station, stationOf } from '../../src/dataplane/parse.js';
 import { FrameSlots, type FrameSink } from '../../src/io/frame-io.js';
 import { type Proto, PROTO_TCP, PROTO_UDP, STATE_MASK } from '../../src/steering/table-layout.js';
-import { type TableFollower, TableWriter } from '../../src/steering/table-writer.js';
+import type { TableFollower } from '../../src/steering/table-follower.js';
+import { TableWriter } from '../../src/steering/table-writer.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { parseIpv4, parseMac } from '../../src/wire/address.js';
 
@@ -51,6 +52,8 @@ export interface Decision {
   rejected: boolean;
   /** The sink was asked to answer an ARP request by proxy. */
   proxied: boolean;
+  /** The sink was asked to hand it to the control plane. */
+  punted: boolean;
 }
 
 export const ip = (text: string): number => {
@@ -80,7 +83,9 @@ export class RecordingSink implements FrameSink {
   copies: { frame: number; port: number }[] = [];
   rejects: { frame: number; l3: number }[] = [];
   arpAnswers: number[] = [];
+  punts: { frame: number; link: number }[] = [];
   answers = true;
+  takes = true;
   /** Port → lost code (see FrameSink.forward) for frames to it. */
   readonly lose = new Map<number, number>();
   copyStatus = 0;
@@ -111,6 +116,11 @@ export class RecordingSink implements FrameSink {
     this.arpAnswers.push(frame);
     return this.answers;
   }
+
+  punt(_slots: FrameSlots, frame: number, link: number): boolean {
+    this.punts.push({ frame, link });
+    return this.takes;
+  }
 }
 
 export interface PlaneOptions {
@@ -121,6 +131,8 @@ export interface PlaneOptions {
   /** The NIC's MAC; none: as on a capture. */
   station?: string;
   rejecting?: boolean;
+  /** Guests on whose links Berth serves DHCP. */
+  dhcp?: readonly number[];
   /** What follows the steering table. */
   follower?: TableFollower;
 }
@@ -136,7 +148,7 @@ export class Plane {
   private expected: CounterSnapshot;
 
   constructor(options: PlaneOptions = {}) {
-    const { entries = [], addresses = [], guests = 3, station, rejecting = false, follower } = options;
+    const { entries = [], addresses = [], guests = 3, station, rejecting = false, dhcp = [], follower } = options;
     this.writer = new TableWriter({ follower });
     fillTable(this.writer, entries, addresses);
     this.slots = new FrameSlots(256);
@@ -155,6 +167,7 @@ export class Plane {
       if (!list.includes(guest)) list.push(guest);
     }
     this.engine.memory.guests = sharing;
+    for (const guest of dhcp) this.engine.memory.dhcpLinks.add(guest);
   }
 
   ingress(...frames: (FrameIn | Uint8Array)[]): Decision[] {
@@ -200,6 +213,7 @@ export class Plane {
     this.sink.copies = [];
     this.sink.rejects = [];
     this.sink.arpAnswers = [];
+    this.sink.punts = [];
   }
 
   private decisions(direction: 'ingress' | 'egress', guest: number): Decision[] {
@@ -212,6 +226,7 @@ export class Plane {
         copies: sink.copies.filter(({ frame }) => frame === i).map(({ port }) => port - 1),
         rejected: sink.rejects.some(({ frame }) => frame === i),
         proxied: sink.arpAnswers.includes(i),
+        punted: sink.punts.some(({ frame, link }) => frame === i && link === guest && direction === 'egress'),
       });
     }
     found.forEach((decision, i) => {
@@ -222,7 +237,7 @@ export class Plane {
   }
 
   /** What the counters should gain, worked out from the meaning of each. Lost frames: see counters.test.ts. */
-  private add(direction: 'ingress' | 'egress', guest: number, { verdict, reason, copies, rejected, proxied }: Decision, bytes: number): void {
+  private add(direction: 'ingress' | 'egress', guest: number, { verdict, reason, copies, rejected, proxied, punted }: Decision, bytes: number): void {
     if (this.sink.lose.size > 0) {
       this.expected = this.counters.read();
       return;
@@ -235,6 +250,7 @@ export class Plane {
     if (this.sink.copyStatus === 0) for (const to of copies) guests[to].copies += 1;
     if (rejected && this.sink.answers) this.expected.answers += 1;
     if (proxied && this.sink.answers) this.expected.arpReplies += 1;
+    if (punted && this.sink.takes) this.expected.punts += 1;
     if (verdict >= 0) {
       into(direction === 'ingress' ? ingress.forwarded : egress.forwarded);
       into(direction === 'ingress' ? guests[verdict - 1].ingress : guests[guest].egress);
@@ -242,7 +258,7 @@ export class Plane {
     }
     const name = reason === '' ? 'no-reason' : reason;
     if (direction === 'egress') {
-      guests[guest].refused += 1;
+      if (reason !== 'dhcp') guests[guest].refused += 1;
       into((egress.discarded[name as Reason] ??= { frames: 0, bytes: 0 }));
     } else if (verdict === PASS) into((ingress.passed[name] ??= { frames: 0, bytes: 0 }));
     else into((ingress.discarded[name as Reason] ??= { frames: 0, bytes: 0 }));

@@ -55,6 +55,8 @@ export interface Step {
   rejected?: boolean;
   /** An ARP request is to be answered by proxy; default: no. */
   proxied?: boolean;
+  /** It is handed to the control plane; default: no. */
+  punted?: boolean;
   /** Something that the control plane does before this frame. */
   before?: (plane: Plane) => void;
 }
@@ -87,6 +89,7 @@ export function verdictTable(rows: readonly Row[], defaults: PlaneOptions = {}):
         copies: step.copies ?? [],
         rejected: step.rejected ?? false,
         proxied: step.proxied ?? false,
+        punted: step.punted ?? false,
       });
     });
     row.after?.(plane);

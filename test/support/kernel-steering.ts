@@ -11,8 +11,7 @@ import { parseMac } from '../../src/wire/address.js';
 
 /** Longer frames do not fit into the page that a trial has. */
 export const LONGEST_TRIAL = 3000;
-/** The kernel makes no trial at ingress of less than the headers of Ethernet and IPv4. */
-const SHORTEST_AT_INGRESS = 34;
+export const MTU = 1500;
 const SEEN = 0xffffffff;
 const UNSEEN = 0;
 const NEXT = 0xffffffff;
@@ -53,10 +52,10 @@ export class KernelSteering {
     const load = (use: number, instructions: Uint8Array): number => this.keep(check(addon().bpfLoad(use, instructions, LICENSE), 'loading'));
     this.nic = station === null ? null : load(AT_INGRESS, nicProgram(table.maps, station));
     const buffer = socketBufferOf(new KernelTypes());
-    this.links = station === null ? [] : Array.from({ length: links }, (_, link) => ({
-      program: load(AT_INGRESS, linkProgram(table.maps, link, station, SOME_INTERFACE.ifindex, buffer)),
-      filter: load(SOCKET_FILTER, linkFilterProgram(table.maps, link, station, buffer)),
-    }));
+    this.links = station === null ? [] : Array.from({ length: links }, (_, link) => {
+      const side = { link, mac: station, nic: SOME_INTERFACE.ifindex, mtu: MTU, buffer };
+      return { program: load(AT_INGRESS, linkProgram(table.maps, side)), filter: load(SOCKET_FILTER, linkFilterProgram(table.maps, side)) };
+    });
     this.links.forEach((_, link) => {
       table.attachLink(link, { ...SOME_INTERFACE, byPeer: link % 2 === 1 });
     });
@@ -67,7 +66,7 @@ export class KernelSteering {
     const before = this.tallies();
     const seen = run(SOCKET_FILTER, this.filter, frame);
     const left = this.changed(before, frame.length);
-    const verdict = this.nic === null || frame.length < SHORTEST_AT_INGRESS ? NEXT : run(AT_INGRESS, this.nic, frame);
+    const verdict = this.nic === null || !isTriedAtIngress(frame) ? NEXT : run(AT_INGRESS, this.nic, frame);
     const counted = this.changed(before, frame.length);
     if (verdict === REDIRECTED && seen === UNSEEN && left.length === 0 && counted.length === 1) return counted[0];
     if (verdict === NEXT && seen === SEEN && counted.length === 0) return 'engine';
@@ -80,7 +79,7 @@ export class KernelSteering {
     const before = this.tallies();
     const { filter, program } = this.links[link];
     const seen = run(SOCKET_FILTER, filter, frame);
-    const verdict = frame.length < SHORTEST_AT_INGRESS ? DROP : run(AT_INGRESS, program, frame);
+    const verdict = !isTriedAtIngress(frame) ? DROP : run(AT_INGRESS, program, frame);
     const counted = this.changed(before, frame.length);
     if (verdict === REDIRECTED && seen === UNSEEN && counted.join() === `from ${link}`) return 'to the NIC';
     if (verdict === DROP && seen === SEEN && counted.length === 0) return 'engine';
@@ -118,6 +117,12 @@ export class KernelSteering {
     this.descriptors.push(fd);
     return fd;
   }
+}
+
+/** The kernel makes no trial at ingress of less than the headers of Ethernet and IPv4, or of what calls itself IPv6 and is shorter than its header. */
+function isTriedAtIngress(frame: Uint8Array): boolean {
+  const isIpv6 = frame[12] === 0x86 && frame[13] === 0xdd;
+  return frame.length >= (isIpv6 ? 54 : 34);
 }
 
 function run(use: number, program: number, frame: Uint8Array): number {

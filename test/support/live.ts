@@ -18,7 +18,7 @@ import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import { HOST_ADDRESS, Lab, OUTSIDE_ADDRESS } from '../../src/cli/lab.js';
 import type { NamedCounters } from '../../src/cli/stats.js';
-import { Peer } from './peer.js';
+import { ProcessPeer } from './peer.js';
 
 export { HOST_ADDRESS, OUTSIDE_ADDRESS } from '../../src/cli/lab.js';
 
@@ -46,7 +46,7 @@ export async function until(holds: () => boolean, timeoutMs: number, what: () =>
 }
 
 export interface GuestSetting {
-  link: { netns: string; name?: string; mac?: string } | { tap: string; mac?: string };
+  link: { netns: string; name?: string; mac?: string; configure?: 'dhcp' } | { tap: string; mac?: string; configure?: 'dhcp' };
   lease?: { address?: string; tcp?: string; udp?: string };
   use?: 'all' | { tcp?: string; udp?: string };
   agent?: { socket: string; connect?: boolean };
@@ -160,13 +160,13 @@ export class World {
   }
 
   /** Sets a guest's address on its link, which is there, and starts a peer in it. */
-  enter(name: string): Peer {
+  enter(name: string): ProcessPeer {
     this.lab.configure(this.guest(name), 'eth0', HOST_ADDRESS, OUTSIDE_ADDRESS);
-    return new Peer(this.lab, this.guest(name));
+    return new ProcessPeer(this.lab, this.guest(name));
   }
 
-  peer(namespace: string): Peer {
-    return new Peer(this.lab, namespace);
+  peer(namespace: string): ProcessPeer {
+    return new ProcessPeer(this.lab, namespace);
   }
 
   /** Writes the configuration and starts a daemon on it in the host; resolves when it is ready. */

@@ -1,8 +1,9 @@
 /**
- * The test's side of peer.mjs: one process in a namespace, a method an operation, each bounded in time.
+ * The test's side of peer.mjs: one process, in a namespace or in a VM, a method an operation, each bounded in time.
  */
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import type { Lab } from '../../src/cli/lab.js';
 
@@ -26,24 +27,22 @@ export interface ConnectOutcome {
 }
 
 export class Peer {
-  readonly child: ChildProcess;
+  private readonly input: Writable;
   private readonly waiting = new Map<number, Waiting>();
   private nextId = 1;
-  private errors = '';
 
-  constructor(lab: Lab, namespace: string) {
-    this.child = lab.spawn(namespace, [process.execPath, PROGRAM], 'pipe');
-    this.child.stderr?.on('data', (data: Buffer) => (this.errors += data.toString()));
-    this.child.stdin?.on('error', () => undefined);
-    createInterface({ input: this.child.stdout! }).on('line', (line) => {
+  /** `input` is where it is told, `output` what it says. */
+  constructor(input: Writable, output: Readable) {
+    this.input = input;
+    input.on('error', () => undefined);
+    const lines = createInterface({ input: output });
+    lines.on('error', () => undefined); // its end is noticed by what it does not answer
+    lines.on('line', (line) => {
       const { id, result, error } = JSON.parse(line) as { id: number; result?: unknown; error?: string };
       const waiting = this.waiting.get(id);
       this.waiting.delete(id);
       if (error === undefined) waiting?.resolve(result);
       else waiting?.reject(new Error(error));
-    });
-    this.child.once('exit', () => {
-      for (const one of this.waiting.values()) one.reject(new Error(`the peer in ${namespace} ended: ${this.errors.trim()}`));
     });
   }
 
@@ -137,6 +136,11 @@ export class Peer {
     return this.call('frames', { name: 'eth0', ...options, frames: texts });
   }
 
+  /** What it was asked and has not answered fails. */
+  protected end(why: string): void {
+    for (const one of this.waiting.values()) one.reject(new Error(why));
+  }
+
   private call<Result>(operation: string, given: object, timeoutMs = DEFAULT_MS): Promise<Result> {
     const id = this.nextId++;
     const answered = new Promise<Result>((resolve, reject) => {
@@ -151,7 +155,21 @@ export class Peer {
         reject: (error) => settle(() => reject(error)),
       });
     });
-    this.child.stdin?.write(`${JSON.stringify({ id, operation, given })}\n`);
+    this.input.write(`${JSON.stringify({ id, operation, given })}\n`);
     return answered;
+  }
+}
+
+/** A peer in a namespace of the lab. */
+export class ProcessPeer extends Peer {
+  readonly child: ChildProcess;
+
+  constructor(lab: Lab, namespace: string) {
+    const child = lab.spawn(namespace, [process.execPath, PROGRAM], 'pipe');
+    super(child.stdin!, child.stdout!);
+    this.child = child;
+    let errors = '';
+    child.stderr?.on('data', (data: Buffer) => (errors += data.toString()));
+    child.once('exit', () => this.end(`the peer in ${namespace} ended: ${errors.trim()}`));
   }
 }

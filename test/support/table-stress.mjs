@@ -7,6 +7,8 @@
  * Stamps       one word an endpoint: round, stage and "busy", stored before and after each change. A look-up between two
  *              equal stamps that are not busy must give exactly the stage's value; while busy, the stage's or the one
  *              before; across a change, an owner of this endpoint. Everything else is a wrong answer.
+ * Visitors     addresses that come, have eight endpoints in use for a while, and leave for ever; so their indices are used again,
+ *              under the same ports. A stamp each, as above: there, it has its own value; before and after, none.
  * Late reader  in a superseded buffer that is full, an endpoint that came later may be missing: counted, not wrong.
  */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
@@ -24,11 +26,19 @@ const LONGEST_WINDOW = 6000;
 const STAGES = 5; // free, leased, in use, leased, quarantined
 const [FREE, LEASED, USED, ENDED] = [0, 1, 2, 3];
 
-// ENDPOINTS stamps, then: head of the window, its length, 1 when the readers are done.
+// ENDPOINTS stamps, then: head of the window, its length, 1 when the readers are done, the latest visitor; from VISITS on a stamp each
+// for the last VISITORS of them.
 const stamps = new Int32Array(shared);
 const HEAD = ENDPOINTS;
 const WINDOW = ENDPOINTS + 1;
 const DONE = ENDPOINTS + 2;
+const LATEST = ENDPOINTS + 3;
+const VISITS = ENDPOINTS + 16;
+const VISITORS = 1024;
+/** So many are there at a time. */
+const STAY = 3;
+/** Steps of the window between two. */
+const EVERY = 64;
 
 const addressOf = (n) => 0x0a000000 + (n % ADDRESSES);
 const protoOf = (n) => (n >>> 3) & 1;
@@ -55,6 +65,11 @@ function isAt(n, round, stage, value) {
   const implied = ((expected & ~layout.STATE_MASK) | layout.STATE_IN_USE | layout.IMPLICIT) >>> 0;
   return value === implied || value === (implied | layout.ACTIVE) >>> 0;
 }
+
+const visitorAddress = (v) => 0x0b000000 + v;
+const visitAt = (v) => VISITS + (v % VISITORS);
+const visitStamp = (v, isThere, busy) => (v << 2) | (isThere << 1) | busy;
+const visitorValue = (v) => ((((v * 40503) & 0xffff) << 16) | layout.STATE_IN_USE) >>> 0;
 
 function random(state) {
   let x = state | 1;
@@ -104,6 +119,29 @@ async function write() {
     changes++;
   };
 
+  const indices = new Set();
+  let reused = 0;
+  const come = (v) => {
+    Atomics.store(stamps, visitAt(v), visitStamp(v, 1, 1));
+    const index = writer.addAddress(visitorAddress(v));
+    if (indices.has(index)) reused++;
+    indices.add(index);
+    for (let port = 1; port <= 4; port++) {
+      for (const proto of [0, 1]) {
+        writer.lease(visitorAddress(v), proto, port, visitorValue(v) >>> 16, false);
+        writer.use(visitorAddress(v), proto, port);
+      }
+    }
+    Atomics.store(stamps, visitAt(v), visitStamp(v, 1, 0));
+    Atomics.store(stamps, LATEST, v);
+  };
+  const leave = (v) => {
+    Atomics.store(stamps, visitAt(v), visitStamp(v, 0, 1));
+    writer.removeAddress(visitorAddress(v));
+    Atomics.store(stamps, visitAt(v), visitStamp(v, 0, 0));
+  };
+  let visits = 0;
+
   for (let round = 1; Atomics.load(stamps, DONE) === 0; round++) {
     // The window grows and shrinks from round to round, so that tables grow, fill with tombstones and are rebuilt.
     const window = 200 + (next() % (LONGEST_WINDOW - 200));
@@ -116,6 +154,10 @@ async function write() {
         if (n < ENDPOINTS) change(n, round, stage);
       }
       change(head - window, round, FREE);
+      if (head % EVERY === 0) {
+        come(++visits);
+        if (visits > STAY) leave(visits - STAY);
+      }
       if (head % 32 !== 0) continue;
       for (const [reader, port] of ports.entries()) {
         for (let message = receiveMessageOnPort(port); message !== undefined; message = receiveMessageOnPort(port)) writer.adopted(reader, message.message);
@@ -124,13 +166,13 @@ async function write() {
       if (Atomics.load(stamps, DONE) !== 0) break;
     }
   }
-  parentPort.postMessage({ role, rebuilds, changes });
+  parentPort.postMessage({ role, rebuilds, changes, visits, reused, highest: Math.max(...indices) });
 }
 
 function read() {
   const [port] = ports;
   const next = random(seed);
-  const found = { role, lookups: 0, exact: 0, stable: 0, never: 0, implied: 0, adopted: 0, late: 0, wrong: 0, examples: [] };
+  const found = { role, lookups: 0, exact: 0, stable: 0, never: 0, implied: 0, visited: 0, adopted: 0, late: 0, wrong: 0, examples: [] };
   let table;
   let latest;
   const receive = () => {
@@ -159,6 +201,32 @@ function read() {
     const before = Atomics.load(stamps, n);
     const value = table.value(addressOf(n), protoOf(n), portOf(n));
     check(n, before, value, Atomics.load(stamps, n));
+  };
+
+  const visit = Array.from({ length: 32 }, () => ({ v: 0, proto: 0, port: 0, before: 0, at: 0 }));
+  /** Visitors, in the same way as lookUpSeveral: one that comes next, those that are there, some that have left. */
+  const lookUpVisitors = () => {
+    const latest = Atomics.load(stamps, LATEST);
+    for (const one of visit) {
+      const r = next();
+      one.v = Math.max(1, latest + 1 - (r % (2 * STAY + 2)));
+      one.proto = (r >>> 8) & 1;
+      one.port = 1 + ((r >>> 9) & 3);
+      one.before = Atomics.load(stamps, visitAt(one.v));
+      one.at = table.position(visitorAddress(one.v), one.proto, one.port);
+    }
+    for (const { v, proto, port, before, at } of visit) {
+      let value = at < 0 ? 0 : Atomics.load(table.words, at);
+      if (value === 0) value = table.value(visitorAddress(v), proto, port);
+      const after = Atomics.load(stamps, visitAt(v));
+      found.lookups++;
+      const isThere = before === visitStamp(v, 1, 0);
+      const isSure = before === after && (before & 1) === 0;
+      const isOwn = isSure ? isThere && value === visitorValue(v) : value >>> 16 === visitorValue(v) >>> 16;
+      if (isOwn) found.visited++;
+      else if (value === 0 && isSure && isThere && table.superseded) found.late++;
+      else if (value !== 0 || (isSure && isThere)) wrong(-v, value, before, after);
+    }
   };
 
   // As the engine does it: the positions of a batch first, the values later; what is free by then is looked up again.
@@ -230,6 +298,7 @@ function read() {
     // A batch: the same table throughout, as in the engine. Readers adopt late on purpose.
     for (let i = 0; i < 128; i++) lookUp(pick());
     for (let i = 0; i < 4; i++) lookUpSeveral(pick);
+    lookUpVisitors();
     if (!table.superseded || --patience > 0) continue;
     receive();
     if (latest.generation > table.generation) {

@@ -9,13 +9,17 @@ import { interruption } from '../interruption.js';
 const HELP = `
 Examples (as root, in the guest):
   $ berth agent --virtio-port berth.agent.0 --interface eth0
+  $ berth agent --virtio-port berth.agent.0 --resolv-conf /etc/resolv.conf
   $ berth agent --socket /run/berth/web.sock --no-configure
+
+Name a resolv.conf only where it is the guest's own, as in a VM or a container: a bare network namespace has the host's.
 `;
 
 interface AgentCommandOptions {
   socket?: string;
   virtioPort?: string;
   interface: string;
+  resolvConf?: string;
   configure: boolean;
 }
 
@@ -24,8 +28,9 @@ export function agentCommand(): Command {
     .summary('run in a guest: report which ports are used, set its network')
     .description('Runs in a guest until it is interrupted: tells the host which ports are used, asks for more, and sets the guest\'s network to what the host says.')
     .addOption(new Option('--socket <path>', 'the host\'s Unix socket for this guest').conflicts('virtioPort'))
-    .option('--virtio-port <name>', 'the virtio port to the host: a name below /dev/virtio-ports, or a path')
+    .option('--virtio-port <name>', 'the virtio port to the host: the name that the VMM gives it, or a path')
     .option('--interface <name>', 'the interface to the host', 'eth0')
+    .addOption(new Option('--resolv-conf <path>', 'write the host\'s name servers to this file; what was there is put back at the end').conflicts('configure'))
     .option('--no-configure', 'report only; leave the guest\'s network alone')
     .addHelpText('after', HELP)
     .action(run);
@@ -34,7 +39,7 @@ export function agentCommand(): Command {
 async function run(options: AgentCommandOptions): Promise<void> {
   const log = createLog();
   const asked = interruption(log);
-  const agent = new Agent({ open: channelOf(options), networkInterface: options.configure ? options.interface : null, log });
+  const agent = new Agent({ open: channelOf(options), networkInterface: options.configure ? options.interface : null, resolvConf: options.resolvConf, log });
   try {
     agent.start();
     log.info('ready');

@@ -58,7 +58,7 @@ function add(): Command {
     .description('Adds a guest. Its settings are those of a guest in the configuration, from a file, from options, or from both: an option stands in place of the same key in the file.')
     .argument('<name>', 'the guest\'s name')
     .option('-c, --config <file>', 'its settings as YAML: link, lease, use, agent, policy, pool')
-    .option('--link <setting>', 'tap=NAME, or netns=NAME,name=eth0', settings)
+    .option('--link <setting>', 'tap=NAME, or netns=NAME,name=eth0; and configure=dhcp', settings)
     .option('--lease <setting>', 'tcp=PORTS,udp=PORTS,address=ADDRESS', settings)
     .option('--use <setting>', 'all, or tcp=PORTS,udp=PORTS', (text) => (text === 'all' ? 'all' : settings(text)))
     .option('--agent <path>', 'the socket of its agent; or socket=PATH,connect=true', (text) => (text.includes('=') ? settings(text) : { socket: text }))

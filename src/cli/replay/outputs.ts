@@ -1,7 +1,7 @@
 /** Where a replay's forwarded frames go: a capture a guest (`--split`), a live NIC (`--onto`), both, or nowhere. */
-import { existsSync, mkdirSync, statSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
-import { BerthError, ConfigError, newFileReason } from '../../base/errors.js';
+import { join, resolve } from 'node:path';
+import { BerthError, ConfigError, messageOf, newFileReason } from '../../base/errors.js';
+import { makeFolder } from '../../base/folder.js';
 import type { FrameSink, FrameSlots } from '../../io/frame-io.js';
 import { findInterface } from '../../io/interfaces.js';
 import { FrameSender } from '../../io/packet-io.js';
@@ -17,7 +17,7 @@ export class ReplayOutputs implements FrameSink {
   /** `split`: a folder, made if need be; `onto`: an interface. */
   constructor(guests: readonly string[], split: string | undefined, onto: string | undefined) {
     this.sender = onto === undefined ? null : openSender(onto);
-    if (split !== undefined) makeFolder(split);
+    if (split !== undefined) prepare(split);
     this.writers = split === undefined ? [] : guests.map((guest) => new PcapWriter(join(split, `${guest}.pcap`)));
   }
 
@@ -47,6 +47,10 @@ export class ReplayOutputs implements FrameSink {
     return false;
   }
 
+  punt(): boolean {
+    return false;
+  }
+
   close(): void {
     for (const writer of this.writers) writer.close();
     this.sender?.close();
@@ -56,24 +60,18 @@ export class ReplayOutputs implements FrameSink {
 function openSender(nic: string): FrameSender {
   const found = findInterface(nic);
   if (found === null) throw new ConfigError('ERR_NIC_MISSING', `--onto: there is no interface ${nic}; ip link shows what there is`);
-  return new FrameSender(nic, found.ifindex);
+  if (!found.up) throw new BerthError('ERR_NIC_DOWN', `--onto: ${nic} is down and takes no frames; ip link set ${nic} up`);
+  try {
+    return new FrameSender(nic, found.ifindex);
+  } catch (cause) {
+    throw new BerthError('ERR_NOT_ROOT', `--onto needs root (${messageOf(cause)}); start it with sudo`, { cause });
+  }
 }
 
-/** Makes the folder and those it lies in. */
-function makeFolder(folder: string): void {
+function prepare(folder: string): void {
   try {
-    makeMissing(resolve(folder));
+    makeFolder(resolve(folder));
   } catch (cause) {
     throw new BerthError('ERR_CAPTURE_WRITE', `${folder}: no folder to write captures into (${newFileReason(cause)}); name another`, { cause });
   }
-}
-
-/** By hand: Node 20's `recursive` tries for ever where a file system has no folders to make (/proc). */
-function makeMissing(folder: string): void {
-  if (existsSync(folder)) {
-    if (!statSync(folder).isDirectory()) throw new Error(`${folder} is a file`);
-    return;
-  }
-  makeMissing(dirname(folder));
-  mkdirSync(folder);
 }

@@ -99,27 +99,32 @@ async function steer(
 ): Promise<void> {
   const pace = speed === MAX_SPEED ? null : new Pace(speed, interrupted);
   const bar = progressBar(reader);
-  for (let turn = 1; ; turn++) {
-    let more = reader.read(slots);
-    if (typeof more !== 'boolean') more = await more;
-    if (!more) break;
-    if (pace !== null) await pace.until(slots.seconds[0], slots.nanoseconds[0]);
-    if (interrupted.aborted) break;
-    engine.ingress(outputs);
-    lines?.add(engine.batch);
-    if (turn % TURNS_BETWEEN_LOOKS === 0) {
-      bar?.update(reader.bytesRead);
-      await nextTurn();
+  try {
+    for (let turn = 1; ; turn++) {
+      let more = reader.read(slots);
+      if (typeof more !== 'boolean') more = await more;
+      if (!more) break;
+      if (pace !== null) await pace.until(slots.seconds[0], slots.nanoseconds[0]);
+      if (interrupted.aborted) break;
+      engine.ingress(outputs);
+      lines?.add(engine.batch);
+      if (turn % TURNS_BETWEEN_LOOKS === 0) {
+        bar?.update(reader.bytesRead);
+        await nextTurn();
+      }
     }
+  } finally {
+    // A bar that is not stopped keeps the process, and leaves the terminal without line wrap.
+    bar?.update(reader.bytesRead);
+    bar?.stop();
   }
-  bar?.update(reader.bytesRead);
-  bar?.stop();
 }
 
 function progressBar(reader: CaptureReader): SingleBar | null {
   if (!process.stderr.isTTY || reader.totalBytes === undefined || reader.totalBytes < LONG_FILE_BYTES) return null;
   const bar = new SingleBar({
     format: '{bar} {percentage} %  {eta} s left',
+    formatValue: (value, _options, type) => (type === 'eta' && !Number.isFinite(value) ? '?' : String(value)),
     stream: process.stderr,
     hideCursor: null,
     clearOnComplete: true,
