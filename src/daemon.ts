@@ -1,65 +1,42 @@
 /**
  * The daemon: configuration in; both planes built, started, and stopped in reverse.
  *
- *     NIC facts ─▶ lease plan ─▶ lock ─▶ host stack ─▶ steering table ─▶ engine thread ─▶ guest links
+ *     NIC facts ─▶ lease plan ─▶ uplinks taken ─▶ guests of earlier daemons, addresses of pools ─▶ uplinks started ─▶ guest links ─▶ control
  *
  * Refused at start, each with its own message and nothing left changed: a NIC that is not there, a port that the host
  * uses, a link in use, a guest MAC other than the NIC's. A link that is not there yet is waited for.
  */
 import { networkInterfaces } from 'node:os';
-import { place, requireForRun, type Config } from './base/config.js';
-import { BerthError, ConfigError, messageOf } from './base/errors.js';
+import { type KeyPath, place, requireForRun, type Config } from './base/config.js';
+import { BerthError, ConfigError } from './base/errors.js';
 import type { Log } from './base/log.js';
-import { type DhcpCounters, DhcpServer } from './control/dhcp-server.js';
-import { GuestLinks } from './control/guest-links.js';
+import type { DhcpCounters } from './control/dhcp-server.js';
+import { networkFacts } from './control/facts.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
-import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import { LivePlan } from './control/live-plan.js';
 import { Network } from './control/network.js';
-import { type OnTable, Publisher } from './control/publisher.js';
 import type { Owned } from './control/pools/address-pools.js';
 import { FloatingAddresses } from './control/pools/floating.js';
 import { resolveLeases } from './control/static-leases.js';
-import { Counters, type CounterSnapshot } from './dataplane/counters.js';
-import { EngineThread } from './dataplane/thread.js';
-import type { WorkerStart } from './dataplane/worker-protocol.js';
-import { CapIo } from './io/cap-io.js';
-import { createCapRings } from './io/cap-ring.js';
-import { FastPath } from './io/fast-path.js';
-import { filterRings } from './io/host-filter.js';
-import { findInterface, type Interface, interfaceIndex, interfaceNames } from './io/interfaces.js';
-import { KernelTable } from './io/kernel-table.js';
-import { Lock } from './io/lock.js';
-import { FrameSender, openRings, takeKernelDrops } from './io/packet-io.js';
-import { RawSocketOut } from './io/raw-socket-out.js';
-import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
-import { formatIpv4, parseIpv4, parseMac } from './wire/address.js';
-import { arpAnnouncement } from './wire/arp-frames.js';
+import { addSnapshots, type CounterSnapshot } from './dataplane/counters.js';
+import { findInterface, type Interface, interfaceNames } from './io/interfaces.js';
+import { Uplink } from './uplink.js';
+import { formatIpv4, parseIpv4 } from './wire/address.js';
 
-const HOUSEKEEPING_MS = 1000;
-/** How old what is written down of implicit uses may be. */
-const IMPLICIT_MS = 250;
-/** Idle time-outs of implicit uses (D7): at least what NATs must keep, RFC 5382 REQ-5 and RFC 4787 REQ-5. */
-const TCP_IDLE_MS = 124 * 60_000;
-const UDP_IDLE_MS = 5 * 60_000;
+/** How late the use of an address may be noticed. */
+const USES_MS = 250;
 
 export class Daemon {
   readonly nic: Interface;
   readonly plan: LivePlan;
   private readonly config: Config;
   private readonly log: Log;
-  private readonly counters: Counters;
-  private readonly timers: NodeJS.Timeout[] = [];
+  /** By the names of their networks, the first with the shared addresses. */
+  private readonly nics: ReadonlyMap<string, Interface>;
+  private uplinks: readonly Uplink[] = [];
   /** How to undo what has been started so far, in order of starting. */
   private readonly undo: (() => void | Promise<void>)[] = [];
   private stopped: Promise<void> | null = null;
-  private dhcp: DhcpServer | null = null;
-  private sendTable: OnTable = () => undefined;
-  /** Ports whose guests the engine is to forget. */
-  private readonly leaving = new Map<number, () => void>();
-  /** Frames that Berth makes itself. */
-  private sendOnNic: (frame: Uint8Array) => void = () => undefined;
-  private linkFailed: (port: number, serial: number) => void = () => undefined;
   /** Rejects when something that the daemon cannot do without has failed; call `stop` then. Never resolves. */
   readonly failure: Promise<never>;
   private onFailure: (error: Error) => void = () => undefined;
@@ -71,10 +48,10 @@ export class Daemon {
       this.onFailure = reject;
     });
     this.failure.catch(() => undefined); // whoever waits for it is told; until then it is no unhandled error
-    this.nic = readNic(config);
+    this.nics = readNics(config);
+    [this.nic] = [...this.nics.values()];
     this.plan = new LivePlan(resolveLeases(config, { nicAddresses: this.nic.addresses, hostAddresses: hostAddresses() }));
-    this.counters = new Counters(this.plan.capacity);
-    for (const guest of this.plan.guests) refuseForeignMac(guest, this.nic, config);
+    for (const guest of this.plan.guests) if (config.guests[guest.index].pool === null) refuseForeignMac(guest, this.nic, config);
   }
 
   /** Builds and starts everything; on failure undoes what was done and throws. */
@@ -90,10 +67,13 @@ export class Daemon {
     return daemon;
   }
 
-  /** `guests` in the order of the plan's. */
+  get guestNames(): string[] {
+    return this.uplinks.flatMap(({ plan }) => plan.guests.map(({ name }) => name));
+  }
+
+  /** `guests` in the order of guestNames. */
   readCounters(): CounterSnapshot & { dhcp?: DhcpCounters } {
-    const counters = this.counters.read(this.plan.guests.map(({ index }) => index));
-    return this.dhcp === null ? counters : { ...counters, dhcp: this.dhcp.counters };
+    return this.uplinks.map((uplink) => uplink.readCounters()).reduce(addSnapshots);
   }
 
   /** Undoes everything in reverse; may be called more than once. */
@@ -104,255 +84,81 @@ export class Daemon {
 
   private async startAll(): Promise<void> {
     const { config, log, nic, plan } = this;
-    const lock = await Lock.take('NIC', nic.name);
-    this.undo.push(() => {
-      lock.release();
-    });
-
-    const host = new HostStack(nic.name, nic.mac, log);
-    this.undo.push(() => host.restore());
+    const uplinks: Uplink[] = [];
+    for (const [network, one] of this.nics) {
+      // The first network has the plan of the configuration; a guest that gets an address of another one moves to its plan.
+      const served = one === nic ? plan : new LivePlan({ shared: [], coming: [], addresses: [], guests: [], departed: [], pool: plan.pool, pools: plan.pools });
+      uplinks.push(await Uplink.take({ config, log, network, nic: one, plan: served, undo: this.undo, fail: (error) => this.onFailure(error) }));
+    }
+    this.uplinks = uplinks;
     const network = new Network({ nic, listed: config.addresses !== null, plan, log });
-    const floating = new FloatingAddresses(plan.pools, new Map([[config.networks.at(0)?.name ?? nic.name, nic]]), log);
-    const guests = new Guests({ config, plan, nic, host, network, floating, log });
+    const floating = new FloatingAddresses(plan.pools, this.nics, log);
+    const guests = new Guests({ config, uplinks, network, floating, log });
     this.undo.push(() => {
       floating.close();
     });
     await guests.restore();
-    host.apply(plan, (guest, error) => guests.leaveOut(guest, error));
-    this.removeUnwantedInterfaces(host);
-
-    const kernelTable = config.backend === 'packet' ? this.kernelTable() : undefined;
-    const publisher = new Publisher(
-      plan,
-      (buffer, generation, guests) => {
-        this.sendTable(buffer, generation, guests);
-      },
-      kernelTable,
-    );
-    publisher.restoreImplicit(host.implicitUses);
-    this.openSender();
-    const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
-    this.dhcp = new DhcpServer({
-      plan,
-      facts: () => network.facts,
-      send: (port, frame) => {
-        engine.send({ type: 'send', port, frame });
-      },
-      log,
-    });
-    this.sendTable = (buffer, generation, guests) => {
-      engine.send({ type: 'table', buffer, generation, guests });
-    };
-
-    const fastPath = kernelTable === undefined || config.fastPath === 'off' ? null : this.fastPath(kernelTable);
-    const dress = { nic: nic.name, mac: nic.mac, mtu: nic.mtu, offloads: config.backend === 'packet', veth: fastPath !== null };
-    const links = new GuestLinks(
-      dress,
-      {
-        attach: (port, fd, isSocket, serial, dhcp) => {
-          engine.send({ type: 'attach', port, fd, isSocket, serial, dhcp });
-        },
-        detach: (port) => {
-          engine.send({ type: 'detach', port });
-        },
-        leave: (port) => {
-          engine.send({ type: 'leave', port });
-          return new Promise((resolve) => this.leaving.set(port, resolve));
-        },
-      },
-      fastPath,
-      host,
-      log,
-    );
-    this.undo.push(() => {
-      links.stop();
-    });
-    this.linkFailed = (port, serial) => {
-      links.failed(port, serial);
-    };
-    await links.start(plan);
+    for (const uplink of uplinks) {
+      const facts = uplink.nic === nic ? () => network.facts : () => networkFacts(uplink.nic, []);
+      await uplink.start(facts, (guest, error) => guests.leaveOut(guest, error));
+    }
+    for (const { links, plan: served } of uplinks) await links.start(served);
     this.undo.push(() => guests.close());
-    await guests.start({ publisher, links });
-    floating.watchUses({
-      isInUse: (address) => publisher.isWholeInUse(address),
-      announce: (address) => {
-        this.sendOnNic(arpAnnouncement(address, parseMac(nic.mac) ?? new Uint8Array(6)));
-      },
-    });
-    floating.look();
-    await this.startAdmin(publisher, links, guests, floating);
+    await guests.start();
+    if (plan.pools.length > 0) this.watchUses(floating);
+    await this.startAdmin(guests, floating);
     network.watch(
       (shared) => guests.follow(shared),
       () => guests.control?.server.changed(network.facts),
     );
     this.undo.push(() => network.close());
-
-    this.every(HOUSEKEEPING_MS, () => {
-      this.counters.addKernelDrops(takeDrops());
-      if (interfaceIndex(nic.name) !== nic.ifindex) this.onFailure(new BerthError('ERR_NIC_GONE', `NIC ${nic.name} is gone; start again when it is back`));
-    });
-    this.every(IMPLICIT_MS, () => {
-      const uses = publisher.implicitUses();
-      if (uses !== null) host.rememberImplicit(uses);
-      floating.look();
-    });
-    this.every(UDP_IDLE_MS, () => publisher.sweepIdle(PROTO_UDP));
-    this.every(TCP_IDLE_MS, () => publisher.sweepIdle(PROTO_TCP));
+    for (const uplink of uplinks) uplink.watch();
     for (const address of plan.shared) {
       if (!nic.addresses.includes(address)) log.warn(`shared address ${formatIpv4(address)} is not on ${nic.name}: nothing answers ARP for it`);
     }
   }
 
-  /** Undefined where the kernel refuses it: then the engine sees every frame, the host's own too, and passes them. */
-  private kernelTable(): KernelTable | undefined {
-    try {
-      const table = new KernelTable(this.plan.capacity);
-      this.undo.push(() => {
-        table.close();
-      });
-      this.counters.kernel = table;
-      return table;
-    } catch (error) {
-      this.log.warn(`${messageOf(error)}; the host's own frames go through Berth too and cost it time: allow it bpf(2), with CAP_BPF`);
-      return undefined;
-    }
+  private uplinkOf(network: string): Uplink {
+    return this.uplinks.find((one) => one.network === network) ?? this.uplinks[0];
   }
 
-  /** Null where the kernel lacks what it needs: then the engine has every frame. */
-  private fastPath(table: KernelTable): FastPath | null {
-    try {
-      const path = FastPath.open(table, { ...this.nic, mac: parseMac(this.nic.mac) ?? new Uint8Array(6) });
-      this.undo.push(() => {
-        path.close();
-      });
-      return path;
-    } catch (error) {
-      this.log.warn(`no fast path (${messageOf(error)}): every frame of a guest goes through the engine; it needs Linux 6.6`);
-      return null;
-    }
-  }
-
-  private async startEngine(
-    publisher: Publisher,
-    kernelTable: KernelTable | undefined,
-    sendRefusal: (packet: Uint8Array) => void,
-  ): Promise<{ engine: EngineThread; takeDrops: () => number }> {
-    const { config, nic } = this;
-    const io: WorkerStart['nic'] =
-      config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex), mtu: nic.mtu };
-    if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, parseMac(nic.mac), io.sockets);
-    let cap: CapIo | null = null;
-    const engine = await EngineThread.start(
-      {
-        table: publisher.buffer,
-        counters: this.counters.buffer,
-        guests: publisher.guestsByAddress,
-        nic: io,
-        mac: parseMac(nic.mac) ?? new Uint8Array(6),
-        rejecting: config.notInUse === 'reject',
-        rejectRate: config.rejectRate,
-        maxPorts: 1 + this.plan.capacity,
+  private watchUses(floating: FloatingAddresses): void {
+    floating.watchUses({
+      isInUse: (address, network) => this.uplinkOf(network).publisher.isWholeInUse(address),
+      announce: (address, network) => {
+        this.uplinkOf(network).announce(address);
       },
-      {
-        adopted: (generation) => {
-          publisher.adopted(generation);
-        },
-        failed: (port, serial) => {
-          if (port === 0) this.log.warn(`NIC ${nic.name} went down; frames are lost until it is up again`);
-          else this.linkFailed(port, serial);
-        },
-        left: (port) => {
-          this.leaving.get(port)?.();
-          this.leaving.delete(port);
-        },
-        reject: sendRefusal,
-        send: (frame) => {
-          this.sendOnNic(frame);
-        },
-        punt: (port, frame) => {
-          this.dhcp?.receive(port, frame);
-        },
-        capSend: () => cap?.flush(),
-        died: (error) => {
-          this.onFailure(error);
-        },
-      },
-    );
-    this.undo.push(() => engine.stop(false));
-    if (io.backend === 'cap') {
-      const opened = new CapIo(nic.name, io.ring, () => {
-        engine.wake();
-      });
-      cap = opened;
-      this.undo.push(() => {
-        opened.close();
-      });
-      this.log.warn(`back end cap: switch receive offloads off, or long frames are lost: ethtool -K ${nic.name} gro off lro off`);
-    }
-    return { engine, takeDrops: () => (io.backend === 'packet' ? takeKernelDrops(io.sockets) : (cap?.takeDrops() ?? 0)) };
-  }
-
-  private openSender(): void {
-    const { log, nic } = this;
-    const sender = new FrameSender(nic.name, nic.ifindex);
-    this.undo.push(() => {
-      sender.close();
     });
-    this.sendOnNic = (frame) => {
-      try {
-        sender.send(frame, 0, frame.length);
-      } catch (error) {
-        log.warn(messageOf(error)); // the NIC is down: nobody could hear it
-      }
-    };
+    floating.look();
+    const timer = setInterval(() => floating.look(), USES_MS);
+    this.undo.push(() => {
+      clearInterval(timer);
+    });
   }
 
   /** Loaded last, when guests are served already: its modules take longer than all before. */
-  private async startAdmin(publisher: Publisher, links: GuestLinks, guests: Guests, floating: FloatingAddresses): Promise<void> {
+  private async startAdmin(guests: Guests, floating: FloatingAddresses): Promise<void> {
     const { config, plan, nic } = this;
     const [{ AdminServer }, { AdminDesk }, { PoolDesk }] = await Promise.all([import('./control/admin.js'), import('./control/admin-desk.js'), import('./control/pools/pool-desk.js')]);
     const counters = (): object => {
       const { guests: tallies, ...rest } = this.readCounters();
-      return { ...rest, guests: Object.fromEntries(plan.guests.map(({ name }, at) => [name, tallies[at]])) };
+      return { ...rest, guests: Object.fromEntries(this.guestNames.map((name, at) => [name, tallies[at]])) };
     };
-    const parts = { plan, nic, backend: config.backend, notInUse: config.notInUse, links, publisher, counters, guests };
+    const [{ links, publisher }, ...others] = this.uplinks;
+    const parts = { plan, nic, backend: config.backend, notInUse: config.notInUse, links, publisher, others, counters, guests };
     const desk = new AdminDesk({
       ...parts,
       get control() {
         return guests.control;
       },
     });
-    const pools = new PoolDesk({ pools: plan.pools, floating, isInUse: (address) => publisher.isWholeInUse(address), rejecting: config.notInUse === 'reject' });
+    const isInUse = (address: number, network: string): boolean => this.uplinkOf(network).publisher.isWholeInUse(address);
+    const pools = new PoolDesk({ pools: plan.pools, floating, isInUse, rejecting: config.notInUse === 'reject' });
     const admin = await AdminServer.start(config, desk, pools, this.log);
     this.undo.push(() => admin.close());
   }
 
-  /** Opens the raw socket only where the policy needs it. */
-  private rejectOutput(): (packet: Uint8Array) => void {
-    if (this.config.notInUse !== 'reject') return () => undefined;
-    const out = new RawSocketOut((error) => {
-      this.log.warn(error.message);
-    });
-    this.undo.push(() => {
-      out.close();
-    });
-    return (packet) => {
-      out.send(packet);
-    };
-  }
-
-  /** Interfaces that a killed daemon left for guests that are no longer configured, unless somebody has taken one into use. */
-  private removeUnwantedInterfaces(host: HostStack): void {
-    const wanted = this.plan.guests.map(({ link }) => (link?.kind === 'netns' ? `${link.netns}/${link.name}` : ''));
-    for (const tap of host.guestTaps) if (!wanted.includes(`${tap.netns}/${tap.name}`)) removeGuestInterface(tap, { nic: this.nic.name, mac: this.nic.mac });
-  }
-
-  private every(periodMs: number, action: () => void): void {
-    this.timers.push(setInterval(action, periodMs));
-  }
-
   private async stopAll(): Promise<void> {
-    for (const timer of this.timers) clearInterval(timer);
     const errors: unknown[] = [];
     for (const action of this.undo.splice(0).reverse()) {
       try {
@@ -371,14 +177,18 @@ function hostAddresses(): Owned[] {
   );
 }
 
-function readNic(config: Config): Interface {
+function readNics(config: Config): Map<string, Interface> {
   const name = requireForRun(config);
-  if (config.networks.length > 1) throw new ConfigError('ERR_NETWORKS', `${place(config, ['networks'])}: only one network can be served (got ${config.networks.length}); leave one`);
+  const networks = config.networks.length === 0 ? [{ name, nic: name }] : config.networks;
+  return new Map(networks.map((network) => [network.name, readNic(config, network.nic, config.networks.length === 0 ? ['nic'] : ['networks', network.name, 'nic'])]));
+}
+
+function readNic(config: Config, name: string, path: KeyPath): Interface {
   const nic = findInterface(name);
   if (nic === null) {
     const there = interfaceNames().filter((other) => other !== 'lo');
-    throw new ConfigError('ERR_NIC_MISSING', `${place(config, ['nic'])}: there is no interface ${name}; this host has ${there.length === 0 ? 'none' : there.join(', ')}`);
+    throw new ConfigError('ERR_NIC_MISSING', `${place(config, path)}: there is no interface ${name}; this host has ${there.length === 0 ? 'none' : there.join(', ')}`);
   }
-  if (!nic.ethernet) throw new ConfigError('ERR_NIC_TYPE', `${place(config, ['nic'])}: ${name} is not an Ethernet interface; name one that is`);
+  if (!nic.ethernet) throw new ConfigError('ERR_NIC_TYPE', `${place(config, path)}: ${name} is not an Ethernet interface; name one that is`);
   return nic;
 }

@@ -251,6 +251,9 @@ function toGuest(name: string, { link, lease, use, agent, policy, pool }: RawGue
     if (pool === undefined || value === undefined) continue;
     problems.add('ERR_CONFIG_VALUE', ['guests', name, key], `a guest of a pool has a whole address and no \`${key}\`; remove one of the two`);
   }
+  if (pool !== undefined && use !== undefined && use !== 'all') {
+    problems.add('ERR_CONFIG_VALUE', ['guests', name, 'use'], 'a guest of a pool uses its whole address (got ports, expected all); write `use: all`, or leave it out');
+  }
   return {
     name,
     link: link === undefined ? null : toLink(link, ['guests', name, 'link'], problems),

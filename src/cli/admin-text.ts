@@ -7,12 +7,13 @@ import type { GuestStatus, LeaseAnswer, LeaseLine, PoolLine, PortTexts, Status }
 const MOST_PORTS = 40;
 
 export function statusText(status: Status): string {
-  const { nic, addresses, guests, pid, startedAt, notInUse, agents } = status;
+  const { nic, networks, addresses, guests, pid, startedAt, notInUse, agents } = status;
   const { ingress, egress, kernelDrops } = status.counters as NamedCounters;
   const discarded = new Map<string, number>();
   for (const [reason, { frames }] of [...Object.entries(ingress.discarded), ...Object.entries(egress.discarded)]) discarded.set(reason, (discarded.get(reason) ?? 0) + frames);
   const lines = [
     `NIC ${nic.name} (${nic.mac}, MTU ${nic.mtu}, back end ${nic.backend}), addresses ${addresses.join(', ')}`,
+    ...networks.map((network) => `Network ${network.name}: NIC ${network.nic} (${network.mac})`),
     `Daemon ${pid} since ${startedAt}; frames for ports not in use: ${notInUse}`,
     '',
     guestTable(guests),

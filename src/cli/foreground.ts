@@ -20,7 +20,7 @@ export async function run(options: RunOptions): Promise<void> {
   const log = createLog();
   const asked = interruption(log);
   const daemon = await Daemon.start(loadConfig(options.config), log);
-  const guests = (): string[] => daemon.plan.guests.map((guest) => guest.name);
+  const guests = (): string[] => daemon.guestNames;
   log.info({ nic: daemon.nic.name, mac: daemon.nic.mac, addresses: daemon.plan.addresses.map(formatIpv4), guests: guests() }, 'ready');
 
   let before = daemon.readCounters();

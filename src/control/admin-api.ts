@@ -46,6 +46,8 @@ export interface Status {
   pid: number;
   startedAt: string;
   nic: { name: string; mac: string; mtu: number; backend: string };
+  /** Networks besides the NIC's. */
+  networks: { name: string; nic: string; mac: string }[];
   addresses: string[];
   notInUse: string;
   guests: GuestStatus[];

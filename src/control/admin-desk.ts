@@ -26,13 +26,19 @@ import { SteeringTable } from '../steering/table.js';
 import { formatIpv4 } from '../wire/address.js';
 import { PortSet } from '../wire/port-set.js';
 
-export interface DeskParts {
+/** What serves the guests of one network. */
+interface DeskUplink {
   plan: LeasePlan;
+  links: GuestLinks;
+  publisher: Publisher;
+}
+
+/** Of the first network, which has the shared addresses, what is for all, and the other networks. */
+export interface DeskParts extends DeskUplink {
   nic: Interface;
   backend: string;
   notInUse: string;
-  links: GuestLinks;
-  publisher: Publisher;
+  others?: readonly (DeskUplink & { network: string; nic: Interface })[];
   /** null: nothing has needed it yet. */
   readonly control: Control | null;
   /** Adds and removes guests. */
@@ -61,6 +67,10 @@ export class AdminDesk {
     this.parts = parts;
   }
 
+  private get uplinks(): readonly DeskUplink[] {
+    return [this.parts, ...(this.parts.others ?? [])];
+  }
+
   health(): Health {
     const problems: string[] = [];
     for (const { name, link, agent } of this.guests()) {
@@ -71,12 +81,13 @@ export class AdminDesk {
   }
 
   status(): Status {
-    const { nic, backend, plan, notInUse, control } = this.parts;
+    const { nic, backend, notInUse, control } = this.parts;
     return {
       pid: process.pid,
       startedAt: when(this.startedAt),
       nic: { name: nic.name, mac: nic.mac, mtu: nic.mtu, backend },
-      addresses: plan.addresses.map(formatIpv4),
+      networks: (this.parts.others ?? []).map((other) => ({ name: other.network, nic: other.nic.name, mac: other.nic.mac })),
+      addresses: this.uplinks.flatMap(({ plan }) => plan.addresses.map(formatIpv4)),
       notInUse,
       guests: this.guests(),
       agents: control === null ? { bad: 0, closed: 0 } : { ...control.server.counters },
@@ -97,8 +108,10 @@ export class AdminDesk {
       for (const proto of PROTOS) if (!guest[proto].isEmpty) lines.push({ ...line, proto, ports: guest[proto].format() });
     };
     // What holds on the shared addresses is in the book, where there is one.
-    for (const guest of plan.guests) if (control === null || !guest.onShared) add(guest, 'leased', this.startedAt, NEVER);
-    for (const guest of plan.departed) add(guest, 'quarantined', guest.since, guest.until);
+    for (const { plan: served } of this.uplinks) {
+      for (const guest of served.guests) if (control === null || !guest.onShared) add(guest, 'leased', this.startedAt, NEVER);
+      for (const guest of served.departed) add(guest, 'quarantined', guest.since, guest.until);
+    }
     const book = control?.plane.leases.snapshot();
     const addresses = plan.shared.map(formatIpv4);
     for (const proto of PROTOS) {
@@ -172,10 +185,9 @@ export class AdminDesk {
   }
 
   async explain(proto: ProtoName, port: number): Promise<Explanation> {
-    const { plan, control, publisher } = this.parts;
+    const { plan, control } = this.parts;
     const host = await hostSockets(proto, port);
-    const table = new SteeringTable(publisher.buffer);
-    const places = plan.addresses.map((address) => this.place(table, address, proto, port));
+    const places = this.uplinks.flatMap((at) => at.plan.addresses.map((address) => this.place(at, new SteeringTable(at.publisher.buffer), address, proto, port)));
     const words = places.flatMap((place) => place.words);
     const isFree = places.slice(0, plan.shared.length).every(({ state }) => state === 'free');
     if (isFree && control?.plane.book.free.has(port) === true) words.push('It may be granted as part of a block.');
@@ -184,8 +196,8 @@ export class AdminDesk {
     return { proto, port, places, host, words };
   }
 
-  private place(table: SteeringTable, address: number, proto: ProtoName, port: number): Place {
-    const { plan, control, links, notInUse } = this.parts;
+  private place({ plan, links }: DeskUplink, table: SteeringTable, address: number, proto: ProtoName, port: number): Place {
+    const { control, notInUse } = this.parts;
     const value = table.value(address, PROTO_NUMBERS[proto], port);
     const state = stateOf(value);
     const found = control !== null && plan.shared.includes(address) ? control.plane.leases.at(proto, port) : null;
@@ -212,7 +224,11 @@ export class AdminDesk {
   }
 
   guests(): GuestStatus[] {
-    const { plan, links, control, publisher } = this.parts;
+    return this.uplinks.flatMap((at) => this.guestsOf(at));
+  }
+
+  private guestsOf({ plan, links, publisher }: DeskUplink): GuestStatus[] {
+    const { control } = this.parts;
     const table = new SteeringTable(publisher.buffer);
     return plan.guests.map((guest) => {
       const { name } = guest;
@@ -253,7 +269,7 @@ export class AdminDesk {
   }
 
   private planOf(name: string): GuestPlan {
-    const guest = find(this.parts.plan, name);
+    const guest = this.uplinks.map(({ plan }) => find(plan, name)).find((one) => one !== undefined);
     if (guest === undefined) throw new Refused(404, 'ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth guest ls\` shows the guests there are`);
     return guest;
   }

@@ -44,6 +44,7 @@ const status = object({
   pid: wholeNumber,
   startedAt: time,
   nic: object({ name: text, mac: text, mtu: wholeNumber, backend: text }),
+  networks: list(object({ name: text, nic: text, mac: text })),
   addresses: list(text),
   notInUse: text,
   guests: list(guest),

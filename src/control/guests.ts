@@ -11,21 +11,18 @@
  * Store        made when it is first needed, and so are lease book and control plane: a guest with an agent, one that is
  *              added or removed. A daemon with static leases alone runs without.
  *              Its folder is named by the NIC, and its MAC where the addresses are the NIC's own: they may change.
- * Departed     leases on an address of a guest's own are not in the lease book: they are quarantined here, in the table and
- *              on the host, as long as the daemon runs.
+ * Departed     leases on an address of a guest's own are not in the lease book: departures.ts.
  */
 import { existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { Control } from './control.js';
-import type { GuestLinks } from './guest-links.js';
+import { Departures, refuseQuarantined } from './departures.js';
+import type { GuestUplink } from './guest-uplink.js';
 import { claimAll } from './host-claims.js';
-import type { HostStack } from './host-stack.js';
-import { type Departed, type GuestPlan, leasedOnShared } from './lease-plan.js';
+import { type GuestPlan, leasedOnShared } from './lease-plan.js';
 import { NO_PORTS, type Ports, PROTOS } from './lease-state.js';
 import { LeaseBook } from './leases.js';
-import type { LivePlan } from './live-plan.js';
 import type { Network } from './network.js';
-import type { Publisher } from './publisher.js';
 import { assignAddresses, withAddress } from './pools/assign.js';
 import type { FloatingAddresses } from './pools/floating.js';
 import { resolveLeases } from './static-leases.js';
@@ -35,58 +32,55 @@ import { type Config, type GuestConfig, parseGuest, place, requireForRun, withGu
 import { BerthError, ConfigError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { Interface } from '../io/interfaces.js';
-import { formatIpv4, formatMac } from '../wire/address.js';
+import { formatIpv4, formatMac, parseIpv4 } from '../wire/address.js';
 import { PortSet } from '../wire/port-set.js';
 
 export interface GuestsParts {
   config: Config;
-  plan: LivePlan;
-  nic: Interface;
-  host: HostStack;
+  /** The first has the shared addresses, and every guest that has no address of a pool. */
+  uplinks: readonly GuestUplink[];
   network: Network;
   floating: FloatingAddresses;
   log: Log;
-}
-
-/** What there is once the engine runs. */
-export interface Planes {
-  publisher: Publisher;
-  links: GuestLinks;
 }
 
 export class Guests {
   /** null: nothing has needed it yet. */
   control: Control | null = null;
   private readonly parts: GuestsParts;
-  private planes: Planes | null = null;
+  private readonly first: GuestUplink;
+  private isRunning = false;
   private store: (Store & AddressRecords) | null = null;
   /** As the plan's guests, in any order. */
   private configs: GuestConfig[];
-  /** Of the plan's departed guests: the ends of their quarantines. */
-  private readonly timers = new Map<Departed, NodeJS.Timeout>();
+  private readonly departures: Departures;
   private tail: Promise<unknown> = Promise.resolve();
 
   constructor(parts: GuestsParts) {
     this.parts = parts;
+    [this.first] = parts.uplinks;
+    this.departures = new Departures(parts.floating, parts.log);
     this.configs = [...parts.config.guests];
   }
 
   /** Adds the guests that an earlier daemon was given to the plan, which nobody has used yet, and gives all that want one their address. */
   async restore(): Promise<void> {
-    const { plan, nic, config } = this.parts;
+    const { config } = this.parts;
+    const { plan, nic } = this.first;
     const before = join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
     if (!existsSync(this.folder) && existsSync(before)) renameSync(before, this.folder); // the name of earlier versions
     if (!existsSync(this.folder) && plan.pools.length === 0) return;
     const store = this.openStore();
     const stored = store.guests();
     if (plan.pools.length > 0) this.configs = await assignAddresses({ ...this.parts, configs: this.configs, store });
+    for (const one of this.configs) if (one.pool !== null) refuseForeignMac(this.find(one.name)?.guest as GuestPlan, this.uplinkOf(one).nic, config);
     const book = new LeaseBook({ pool: PortSet.EMPTY, reserve: 0, reservedByHost: NO_PORTS, quarantineMs: plan.pool.quarantineMs, restored: store.load() });
     for (const [name, setting] of stored) {
       try {
-        const { guest, config, take } = this.resolve(name, setting);
+        const { guest, config, take, at } = this.resolve(name, setting);
         refuseHeld(guest, book);
         take();
-        plan.add({ ...guest, index: plan.takeSlot() });
+        at.plan.add({ ...guest, index: at.plan.takeSlot() });
         this.configs.push(config);
       } catch (error) {
         this.leaveOut(name, error);
@@ -96,84 +90,85 @@ export class Guests {
 
   /** A guest that was restored cannot be had: the daemon goes on without it, unless the failure is not about it. */
   leaveOut(name: string, error: unknown): void {
-    const { plan, log } = this.parts;
-    const guest = plan.find(name);
-    if (!(error instanceof BerthError) || guest?.atRunTime === false) throw error;
-    if (guest !== undefined) {
-      plan.remove(guest);
-      plan.freeSlot(guest.index);
+    const { log } = this.parts;
+    const found = this.find(name);
+    if (!(error instanceof BerthError) || found?.guest.atRunTime === false) throw error;
+    if (found !== undefined) {
+      found.at.plan.remove(found.guest);
+      found.at.plan.freeSlot(found.guest.index);
       this.configs = this.configs.filter((one) => one.name !== name);
     }
     log.warn({ guest: name }, `guest ${name}, which was added while the daemon ran, is left out: ${messageOf(error)}; \`berth guest rm ${name}\` forgets it`);
   }
 
   /** The engine runs: guests can be added, and those with an agent be spoken to. */
-  async start(planes: Planes): Promise<void> {
-    this.planes = planes;
-    for (const departed of this.parts.plan.departed) {
-      for (const address of departed.addresses) planes.publisher.quarantineAddress(address);
-      this.endLater(departed, planes.publisher);
+  async start(): Promise<void> {
+    this.isRunning = true;
+    const { uplinks } = this.parts;
+    for (const at of uplinks) {
+      this.departures.takeUp(at);
+      if (at !== this.first) await at.host.setGranted(NO_PORTS);
     }
-    if (this.store !== null || this.parts.plan.guests.some(({ agent }) => agent !== null)) await this.startControl();
-    else await this.parts.host.setGranted(NO_PORTS);
+    if (this.store !== null || this.first.plan.guests.some(({ agent }) => agent !== null)) await this.startControl();
+    else await this.first.host.setGranted(NO_PORTS);
   }
 
   /** Adds a guest with settings as of a configuration, and keeps it in the store. */
   add(name: string, setting: object): Promise<GuestPlan> {
-    return this.inTurn(async (planes) => {
-      const { plan, log } = this.parts;
-      const { guest: resolved, config, take } = this.resolve(name, setting);
-      this.refuseQuarantined(resolved);
-      planes.publisher.refuseUnfit(resolved);
+    return this.inTurn(async () => {
+      const { guest: resolved, config, take, at } = this.resolve(name, setting);
+      refuseQuarantined(resolved, at);
+      at.publisher.refuseUnfit(resolved);
       const { plane, server } = await this.startControl();
-      const guest = { ...resolved, index: plan.takeSlot() };
+      const guest = { ...resolved, index: at.plan.takeSlot() };
       const giveBack = take();
       try {
-        await planes.links.add(guest);
+        await at.links.add(guest);
         await server.add(guest);
         await plane.addGuest(guest, setting, async () => {
-          this.takeOver(guest, planes);
-          plan.add(guest);
-          await this.parts.host.followPlan();
-          planes.publisher.addGuest(guest);
+          this.departures.takeOver(guest, at);
+          at.plan.add(guest);
+          await at.host.followPlan();
+          at.publisher.addGuest(guest);
         });
       } catch (error) {
-        if (plan.find(name) !== undefined) {
-          await this.end(guest, planes);
+        if (this.find(name) !== undefined) {
+          await this.end(guest, at);
         } else {
-          await this.letGo(guest, planes);
+          await this.letGo(guest, at);
           giveBack();
         }
         throw error;
       }
       this.configs.push(config);
-      log.info({ guest: name }, `guest ${name} added`);
+      this.parts.log.info({ guest: name }, `guest ${name} added`);
       return guest;
     });
   }
 
   /** Removes a guest; null for one that only the store knows. ERR_UNKNOWN_GUEST where there is none. */
   remove(name: string): Promise<GuestPlan | null> {
-    return this.inTurn(async (planes) => {
-      const guest = this.parts.plan.find(name);
+    return this.inTurn(async () => {
+      const found = this.find(name);
       const isStored = this.store?.guests().has(name) === true;
-      if (guest === undefined && !isStored) throw new BerthError('ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth guest ls\` shows the guests there are`);
+      if (found === undefined && !isStored) throw new BerthError('ERR_UNKNOWN_GUEST', `there is no guest ${name}; \`berth guest ls\` shows the guests there are`);
       await this.startControl();
-      if (guest === undefined) {
+      if (found === undefined) {
         await this.openStore().commit([{ type: 'guest', guest: name, setting: null }]);
         return null;
       }
-      await this.end(guest, planes);
+      await this.end(found.guest, found.at);
       this.configs = this.configs.filter((one) => one.name !== name);
       this.parts.log.info({ guest: name }, `guest ${name} removed`);
-      return guest;
+      return found.guest;
     });
   }
 
   /** The host's shared addresses are these now: all leases on them follow. Where that fails nothing has changed. */
   follow(shared: readonly number[]): Promise<void> {
-    return this.inTurn(async ({ publisher }) => {
-      const { plan, host, log } = this.parts;
+    return this.inTurn(async () => {
+      const { log } = this.parts;
+      const { plan, host, publisher } = this.first;
       const added = shared.filter((address) => !plan.shared.includes(address));
       const gone = plan.shared.filter((address) => !shared.includes(address));
       const move = (lost: Ports): void => {
@@ -201,13 +196,14 @@ export class Guests {
 
   async close(): Promise<void> {
     await this.tail;
-    for (const timer of this.timers.values()) clearTimeout(timer);
+    this.departures.close();
     await this.control?.close();
     await this.store?.close();
   }
 
   private get folder(): string {
-    const { config, nic } = this.parts;
+    const { config } = this.parts;
+    const { nic } = this.first;
     return join(config.store.path, `${nic.name}-${config.addresses?.[0] ?? nic.mac.replaceAll(':', '')}`);
   }
 
@@ -216,97 +212,63 @@ export class Guests {
   }
 
   private async startControl(): Promise<Control> {
-    const { planes, parts } = this;
-    if (this.control !== null || planes === null) return this.control as Control;
-    return (this.control = await Control.start({ ...parts, facts: () => parts.network.facts, publisher: planes.publisher, store: this.openStore() }));
+    if (this.control !== null || !this.isRunning) return this.control as Control;
+    const { network, log } = this.parts;
+    const { plan, host, publisher } = this.first;
+    return (this.control = await Control.start({ plan, host, publisher, log, facts: () => network.facts, store: this.openStore() }));
   }
 
-  private inTurn<T>(action: (planes: Planes) => Promise<T>): Promise<T> {
-    const turn = this.tail.then(() => action(this.planes as Planes));
+  /** The guest with its uplink. */
+  private find(name: string): { guest: GuestPlan; at: GuestUplink } | undefined {
+    for (const at of this.parts.uplinks) {
+      const guest = at.plan.find(name);
+      if (guest !== undefined) return { guest, at };
+    }
+    return undefined;
+  }
+
+  /** That of the network of the guest's address. */
+  private uplinkOf({ pool, lease }: GuestConfig): GuestUplink {
+    const network = pool === null ? undefined : this.parts.floating.book.poolOf(parseIpv4(lease?.address ?? '') ?? 0)?.network;
+    return this.parts.uplinks.find((one) => one.network === network) ?? this.first;
+  }
+
+  private inTurn<T>(action: () => Promise<T>): Promise<T> {
+    const turn = this.tail.then(action);
     this.tail = turn.catch(() => undefined);
     return turn;
   }
 
   /** Checks the guest against all that there are. Its slot is not taken yet; `take` has it take the address that was chosen, and gives how to undo that. */
-  private resolve(name: string, setting: unknown): { guest: GuestPlan; config: GuestConfig; take: () => () => void } {
-    const { config, plan, nic, floating } = this.parts;
+  private resolve(name: string, setting: unknown): { guest: GuestPlan; config: GuestConfig; take: () => () => void; at: GuestUplink } {
+    const { config, floating } = this.parts;
     const wished = parseGuest(name, setting);
-    if (plan.find(name) !== undefined) throw new BerthError('ERR_GUEST_EXISTS', `there is a guest ${name} already; remove it first, or choose another name`);
+    if (this.find(name) !== undefined) throw new BerthError('ERR_GUEST_EXISTS', `there is a guest ${name} already; remove it first, or choose another name`);
     const { guest, take } = withAddress(wished, floating);
-    const together = withGuests(config, [...this.configs, guest], plan.shared.map(formatIpv4));
+    const together = withGuests(config, [...this.configs, guest], this.first.plan.shared.map(formatIpv4));
     requireForRun(together);
     const resolved = { ...resolveLeases(together).guests[this.configs.length], atRunTime: true };
-    refuseForeignMac(resolved, nic, together);
-    return { guest: resolved, config: guest, take };
+    const at = this.uplinkOf(guest);
+    refuseForeignMac(resolved, at.nic, together);
+    return { guest: resolved, config: guest, take, at };
   }
 
-  private async end(guest: GuestPlan, planes: Planes): Promise<void> {
+  private async end(guest: GuestPlan, at: GuestUplink): Promise<void> {
     const { plane } = await this.startControl();
     await plane.removeGuest(guest.name, () => {
-      this.parts.plan.remove(guest);
-      if (!guest.onShared && guest.addresses.length > 0) this.depart(guest, planes.publisher);
-      planes.publisher.removeGuest(guest);
+      at.plan.remove(guest);
+      if (!guest.onShared && guest.addresses.length > 0) this.departures.depart(guest, at);
+      at.publisher.removeGuest(guest);
     });
-    await this.letGo(guest, planes);
+    if (at !== this.first) await at.host.followPlan();
+    await this.letGo(guest, at);
   }
 
   /** Gives back the link and the slot of a guest that is in nobody's plan. */
-  private async letGo(guest: GuestPlan, { links }: Planes): Promise<void> {
+  private async letGo(guest: GuestPlan, { links, plan }: GuestUplink): Promise<void> {
     this.control?.server.remove(guest.name);
     await links.remove(guest);
-    this.parts.plan.freeSlot(guest.index);
-  }
-
-  private depart(guest: GuestPlan, publisher: Publisher): void {
-    const since = Date.now();
-    publisher.endLeases(guest, 'quarantine');
-    const until = since + this.parts.plan.pool.quarantineMs;
-    if (guest.whole !== null && this.parts.floating.book.addressOf(guest.name) === guest.whole) this.parts.floating.release(guest.whole, since, until);
-    this.keep({ ...guest, since, until }, publisher);
-  }
-
-  private keep(departed: Departed, publisher: Publisher): void {
-    this.parts.plan.depart(departed);
-    this.endLater(departed, publisher);
-  }
-
-  private endLater(departed: Departed, publisher: Publisher): void {
-    this.timers.set(departed, setTimeout(() => this.forget(departed, publisher), Math.max(0, departed.until - Date.now())));
-  }
-
-  private forget(departed: Departed, publisher: Publisher): void {
-    const { host, log, floating } = this.parts;
-    this.drop(departed);
-    if (departed.whole !== null) floating.free(departed.whole);
-    publisher.endLeases(departed, 'release');
-    host.unreserveGuest(departed);
-    host.followPlan().catch((error: unknown) => log.error(messageOf(error)));
-  }
-
-  private drop(departed: Departed): void {
-    clearTimeout(this.timers.get(departed));
-    this.timers.delete(departed);
-    this.parts.plan.forget(departed);
-  }
-
-  private refuseQuarantined(guest: GuestPlan): void {
-    const found = this.parts.plan.departed.find((one) => one.name !== guest.name && overlap(one, guest));
-    if (found === undefined) return;
-    const until = new Date(found.until).toISOString();
-    throw new BerthError('ERR_PORT_TAKEN', `guest ${guest.name}: what it leases on ${formatIpv4(found.addresses[0])} is quarantined after guest ${found.name} until ${until}; ask again then`);
-  }
-
-  /** D3: the same guest may have at once what is quarantined after it; the rest of that stays so. */
-  private takeOver(guest: GuestPlan, { publisher }: Planes): void {
-    for (const before of this.parts.plan.departed.filter((one) => one.name === guest.name && overlap(one, guest))) {
-      if (guest.whole !== null) {
-        this.forget(before, publisher);
-        continue;
-      }
-      const [tcp, udp] = [guest.tcp.union(guest.useTcp), guest.udp.union(guest.useUdp)];
-      this.drop(before);
-      this.keep({ ...before, tcp: before.tcp.subtract(tcp), udp: before.udp.subtract(udp), useTcp: before.useTcp.subtract(tcp), useUdp: before.useUdp.subtract(udp) }, publisher);
-    }
+    plan.freeSlot(guest.index);
   }
 }
 
@@ -323,9 +285,4 @@ export function refuseForeignMac(guest: GuestPlan, nic: Interface, config: Confi
 function refuseHeld({ name, onShared, tcp, udp }: GuestPlan, book: LeaseBook): void {
   const { refusal } = book.checkFixed(name, onShared ? { tcp, udp } : NO_PORTS, Date.now());
   if (refusal !== null) throw new BerthError(refusal.code, `guest ${name}: ${refusal.message}`);
-}
-
-function overlap(a: GuestPlan, b: GuestPlan): boolean {
-  if (!a.addresses.some((address) => b.addresses.includes(address))) return false;
-  return a.whole !== null || b.whole !== null || a.tcp.overlaps(b.tcp) || a.udp.overlaps(b.udp);
 }

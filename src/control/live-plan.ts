@@ -75,12 +75,6 @@ export class LivePlan implements LeasePlan {
     this.addresses = [...new Set([...this.addresses, ...guest.addresses])];
   }
 
-  /** A guest of the configuration has this address of a pool whole; before anybody has used the plan. */
-  assign(name: string, address: number): void {
-    this.guests = this.guests.map((guest) => (guest.name === name ? { ...guest, whole: address, addresses: [address] } : guest));
-    this.setAddresses();
-  }
-
   remove(guest: GuestPlan): void {
     this.guests = this.guests.filter((one) => one !== guest);
     this.setAddresses();

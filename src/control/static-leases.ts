@@ -234,7 +234,7 @@ function refuseSharedLinks(config: Config, problems: Problems): void {
       const lines = problems.linesOf(['guests', owner, 'link'], path);
       problems.add('ERR_LINK_TAKEN', path, `${text} is the link of guest ${owner} too${lines}; give each guest its own`);
     }
-    if (link.kind === 'tap' && link.tap === config.nic) {
+    if (link.kind === 'tap' && (link.tap === config.nic || config.networks.some(({ nic }) => nic === link.tap))) {
       problems.add('ERR_LINK_TAKEN', [...path, 'tap'], `${link.tap} is the NIC itself; name a tap of the guest's own`);
     }
   }

@@ -81,6 +81,23 @@ export interface CounterSnapshot {
   guests: GuestTally[];
 }
 
+/** The sums of two, the guests of the first before those of the second. */
+export function addSnapshots(a: CounterSnapshot, b: CounterSnapshot): CounterSnapshot {
+  return { ...(addCounts(a, { ...b, guests: [] }) as CounterSnapshot), guests: [...a.guests, ...b.guests] };
+}
+
+type Counts = { [name: string]: number | Counts } | object;
+
+function addCounts(a: Counts, b: Counts): Counts {
+  const sum: Record<string, unknown> = { ...a };
+  for (const [name, value] of Object.entries(b) as [string, number | Counts][]) {
+    const before = sum[name] as number | Counts | undefined;
+    if (before === undefined) sum[name] = value;
+    else sum[name] = typeof value === 'number' ? (before as number) + value : addCounts(before as Counts, value);
+  }
+  return sum;
+}
+
 /** Counted by programs in the kernel: counts as forwarded, and as passed. */
 export interface KernelCounters {
   steeredInAll(): { ingress: Tally; egress: Tally };

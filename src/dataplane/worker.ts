@@ -41,7 +41,7 @@ class EngineLoop {
   private readonly ports: LivePorts;
   private readonly cap: CapSink | null = null;
   private readonly bucket: TokenBucket;
-  private readonly arpBucket = new TokenBucket(ARP_RATE, ARP_RATE / 10, performance.now());
+  private readonly arpBucket = new TokenBucket(ARP_RATE * 0.9, ARP_RATE / 10, performance.now());
   private readonly mac: Uint8Array;
   private readonly parent: MessagePort;
   private readonly maxPorts: number;

@@ -1,4 +1,5 @@
 /** `berth check`: what a configuration means, in words. */
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/base/config.js';
 import { checkCommand } from '../../src/cli/commands/check.js';
@@ -161,6 +162,12 @@ guests:
       'Pool more on uplink2: 1 address; 198.51.100.7; at most 1 guest; chosen by least-load × 2 + first-fit × 1.',
       DROPPED,
     ]);
+  });
+
+  it('accepts the example of docs/floating-addresses.md', () => {
+    const page = readFileSync(new URL('../../docs/floating-addresses.md', import.meta.url), 'utf8');
+    const [, yaml] = /```yaml\n([^]*?)```/.exec(page) as RegExpExecArray;
+    expect(describeText(`addresses: 192.0.2.10\n${yaml}`)).toContain('Pool spare on uplink2: 5 addresses; 198.51.100.7, 198.51.100.16-198.51.100.19; at most 5 guests; 1 Gbit/s; chosen by least-load.');
   });
 
   it('has a help with an example', () => {

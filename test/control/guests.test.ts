@@ -50,9 +50,10 @@ async function start(path = freshFolder()): Promise<World> {
   const log = { info: say, warn: say, error: say } as unknown as Log;
   const links = new Set<string>();
   const publisher = new Publisher(plan);
-  const guests = new Guests({ config, plan, nic: NIC, host: host.stack, network: { facts: {} } as Network, floating: new FloatingAddresses([], new Map(), log), log });
   const played = { add: async ({ name }: { name: string }) => void links.add(name), remove: async ({ name }: { name: string }) => void links.delete(name) };
-  await guests.start({ publisher, links: played as unknown as GuestLinks });
+  const uplink = { network: 'eth0', nic: NIC, plan, host: host.stack, publisher, links: played as unknown as GuestLinks };
+  const guests = new Guests({ config, uplinks: [uplink], network: { facts: {} } as Network, floating: new FloatingAddresses([], new Map(), log), log });
+  await guests.start();
   onTestFinished(() => guests.close());
   const store = guests['store']!;
   onTestFinished(watchOrder({ publisher, host, plan, store }));

@@ -7,8 +7,8 @@ import { liveTests } from '../support/live.js';
 const PROGRAM = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const NOBODY = { uid: 65_534, gid: 65_534 };
 
-function demo(as: Partial<typeof NOBODY> = {}): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [PROGRAM, 'demo'], { encoding: 'utf8', cwd: '/', timeout: 60_000, ...as });
+function demo(as: Partial<typeof NOBODY> = {}, ...which: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [PROGRAM, 'demo', ...which], { encoding: 'utf8', cwd: '/', timeout: 60_000, ...as });
 }
 
 it.skipIf(!liveTests('demo'))('the demo shows three servers at one address, and what agents bring', { timeout: 90_000 }, () => {
@@ -33,6 +33,20 @@ it.skipIf(!liveTests('demo'))('the demo shows three servers at one address, and 
   expect(namespaces()).not.toMatch(/berth-demo/);
 });
 
+it.skipIf(!liveTests('demo'))('the demo of pools shows an address chosen by load, used, and released', { timeout: 90_000 }, () => {
+  const { status, stdout, stderr } = demo({}, 'pools');
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  for (const line of [
+    /^198\.51\.100\.100 +two +uplink2 +leased +db /m,
+    /^Chosen by least-load: pool two on uplink2, 0 % of 100 Mbit\/s in use\.\nNot pool one on uplink1: \d+(\.\d)? % of 100 Mbit\/s in use\.$/m,
+    /^leased, not in use: nobody answers ARP +nobody$/m,
+    /^db has connected to somebody, so it uses the address +guest db, which saw client 198\.51\.100\.1$/m,
+    /^db is removed: the address is quarantined +nobody$/m,
+    /^198\.51\.100\.100 +two +uplink2 +quarantined +db /m,
+  ]) expect(stdout).toMatch(line);
+  expect(stdout.trimEnd().split('\n').at(-1)).toBe('Everything the demo made has been removed.');
+});
+
 const mayDrop = process.getuid?.() === 0 && spawnSync(process.execPath, [PROGRAM, '--version'], { cwd: '/', ...NOBODY }).status === 0;
 it.skipIf(process.getuid?.() === 0 && !mayDrop)('without root a capture is replayed instead, and that is said', () => {
   const { status, stdout } = demo(mayDrop ? NOBODY : {});
@@ -40,4 +54,5 @@ it.skipIf(process.getuid?.() === 0 && !mayDrop)('without root a capture is repla
   expect(stdout).toMatch(/^[^\n]*root[^\n]*: instead of a live network, a capture of made-up frames for 192\.0\.2\.10 is replayed\.\n/);
   expect(stdout).toMatch(/^forward +blue +10 /m);
   expect(stdout).toMatch(/^discard +not-in-use +10 /m);
+  if (mayDrop) expect(demo(NOBODY, 'pools')).toMatchObject({ status: 1, stderr: expect.stringMatching(/^berth: [^\n]*; this demo needs Linux and root\n$/) });
 });

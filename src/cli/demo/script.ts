@@ -74,6 +74,26 @@ export function clientProgram(ports: readonly number[], silentMs: number): strin
   })();`;
 }
 
+/** Fetches a page and prints who answered, or `nobody`. For `node -e`. */
+export function fetchProgram(url: string, silentMs: number): string {
+  return `(async () => {
+    try {
+      const { who, client } = await (await fetch('${url}', { signal: AbortSignal.timeout(${silentMs}) })).json();
+      console.log(who + ', which saw client ' + client);
+    } catch {
+      console.log('nobody');
+    }
+    process.exit(0);
+  })();`;
+}
+
+/** Some 22 Mbit/s of datagrams to an address, until it is ended. For `node -e`. */
+export function loadProgram(address: string): string {
+  return `const socket = require('node:dgram').createSocket('udp4');
+    const payload = Buffer.alloc(1400);
+    setInterval(() => { for (let n = 0; n < 20; n++) socket.send(payload, 9999, '${address}', () => undefined); }, 10);`;
+}
+
 /** A connection attempt from a local port that is not leased. For `node -e`. */
 export function strayProgram(address: string, localPort: number, forMs: number): string {
   return `const socket = require('node:net').connect({ host: '${address}', port: 7, localPort: ${localPort} });

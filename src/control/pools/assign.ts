@@ -7,6 +7,7 @@
  */
 import type { FloatingAddresses } from './floating.js';
 import { departedOf } from './departed.js';
+import type { GuestPlan } from '../lease-plan.js';
 import type { LivePlan } from '../live-plan.js';
 import type { AddressRecords, Store } from '../store.js';
 import { type AddressWish, type Config, type GuestConfig, parseGuest, place } from '../../base/config.js';
@@ -17,7 +18,8 @@ interface AssignParts {
   config: Config;
   /** Guests of the configuration. */
   configs: readonly GuestConfig[];
-  plan: LivePlan;
+  /** The first has every guest of the configuration until it gets an address of another's network. */
+  uplinks: readonly { network: string; plan: LivePlan }[];
   floating: FloatingAddresses;
   store: Pick<Store, 'guests'> & AddressRecords;
 }
@@ -31,14 +33,15 @@ export function withAddress(guest: GuestConfig, floating: FloatingAddresses): { 
 }
 
 /** Gives the guests of the configuration their addresses, in the plan too, and returns them so. */
-export async function assignAddresses({ config, configs, plan, floating, store }: AssignParts): Promise<GuestConfig[]> {
-  const waiting = floating.restore(store, wishesOf(configs, store.guests()), plan.pool.quarantineMs);
+export async function assignAddresses({ config, configs, uplinks, floating, store }: AssignParts): Promise<GuestConfig[]> {
+  const waiting = floating.restore(store, wishesOf(configs, store.guests()), uplinks[0].plan.pool.quarantineMs);
+  const planOf = (address: number): LivePlan => (uplinks.find(({ network }) => network === floating.book.poolOf(address)?.network) ?? uplinks[0]).plan;
   await floating.watchLoads();
   const assigned = configs.map((wished) => {
     try {
       const { guest, take } = withAddress(wished, floating);
       take();
-      if (wished.pool !== null) plan.assign(guest.name, parseIpv4(guest.lease?.address ?? '') as number);
+      if (wished.pool !== null) assign(guest.name, parseIpv4(guest.lease?.address ?? '') as number, uplinks[0].plan, planOf);
       return guest;
     } catch (error) {
       if (!(error instanceof BerthError)) throw error;
@@ -47,9 +50,18 @@ export async function assignAddresses({ config, configs, plan, floating, store }
   });
   for (const { address } of waiting) {
     const record = floating.book.records.get(address);
-    if (record?.state === 'quarantined') plan.depart(departedOf(address, record));
+    if (record?.state === 'quarantined') planOf(address).depart(departedOf(address, record));
   }
   return assigned;
+}
+
+/** Has the guest, which is in `plan`, lease the address whole in the plan of that address's network. */
+function assign(name: string, address: number, plan: LivePlan, planOf: (address: number) => LivePlan): void {
+  const guest = plan.find(name) as GuestPlan;
+  const its = planOf(address);
+  plan.remove(guest);
+  if (its !== plan) plan.freeSlot(guest.index);
+  its.add({ ...guest, index: its === plan ? guest.index : its.takeSlot(), whole: address, addresses: [address] });
 }
 
 /** By guest. Settings that are wrong are told when they are used. */

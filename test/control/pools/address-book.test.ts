@@ -29,7 +29,7 @@ function release(book: AddressBook, address: number, since: number, until: numbe
   return record;
 }
 
-describe('addresses of pools', () => {
+describe('prior system, floating addresses: the list with its use state (D1, D3)', () => {
   it('are given in the order of writing, one to a guest, and the same one again', () => {
     const book = new AddressBook([pool('a', '203.0.113.9,203.0.113.4-203.0.113.5')]);
     expect(['x', 'y', 'x', 'z'].map((guest) => take(book, guest))).toEqual(['203.0.113.9', '203.0.113.4', '203.0.113.9', '203.0.113.5']);

@@ -57,6 +57,7 @@ guests:
     ['a guest of a pool that is not there', 'pools: { a: { addresses: 203.0.113.1 } }\nguests:\n  db: { pool: { name: b } }', 'f.yaml:4: guests.db.pool: there is no pool b (expected one of any, a)'],
     ['a guest of pools where there are none', 'guests:\n  db: { pool: {} }', 'f.yaml:3: guests.db.pool: there are no pools; add one under `pools`'],
     ['a pool and a lease', 'pools: { a: { addresses: 203.0.113.1 } }\nguests:\n  db: { pool: {}, lease: { tcp: 80 } }', 'f.yaml:4: guests.db.lease: a guest of a pool has a whole address and no `lease`; remove one of the two'],
+    ['a pool and ports in use', 'pools: { a: { addresses: 203.0.113.1 } }\nguests:\n  db: { pool: {}, use: { tcp: 80 } }', 'f.yaml:4: guests.db.use: a guest of a pool uses its whole address (got ports, expected all); write `use: all`, or leave it out'],
     ['a policy that is not there', 'guests:\n  db: { pool: { policy: best } }', /guests\.db\.pool\.policy: wrong value \(got "best", expected one of first-fit, least-load, .*, or weights as/],
     ['a weight of nothing', 'guests:\n  db: { pool: { policy: { least-load: 0 } } }', /guests\.db\.pool\.policy.*: wrong value \(got 0, expected a weight above 0/],
     ['a speed without a unit', 'pools: { a: { addresses: 203.0.113.1, speed: "10" } }', /pools\.a\.speed: wrong value \(got "10", expected a rate in bits a second with its unit, as 10Gbit/],

@@ -56,7 +56,7 @@ const rows: Row[] = [
   { name: 'weighted: what one policy forbids is forbidden', policy: { 'least-load': 100, 'service-class': 1 }, wish: web, candidates: pools({ class: 'batch' }, { load: GBIT }), chosen: 'b' },
 ];
 
-describe('selection', () => {
+describe('prior system, floating addresses: the choice by load rate, available rate, occupancy, or service class', () => {
   it.each(rows)('$name', ({ policy: choice, candidates, wish = ANY, chosen, words = [] }) => {
     const { name, policy } = policyOf(choice);
     const before = structuredClone(candidates);
