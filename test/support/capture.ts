@@ -12,8 +12,8 @@ export class Capture {
   private readonly child: ChildProcess;
   private errors = '';
 
-  private constructor(lab: Lab, namespace: string, filter: string, name: string) {
-    const options = ['-i', name, '-l', '-nn', '-e', '-S', '-tt', '--immediate-mode', '-B', '16384'];
+  private constructor(lab: Lab, namespace: string, filter: string, name: string, more: readonly string[]) {
+    const options = [...more, '-i', name, '-l', '-nn', '-e', '-S', '-tt', '--immediate-mode', '-B', '16384'];
     this.child = lab.spawn(namespace, ['tcpdump', ...options, filter]);
     this.child.stderr?.on('data', (data: Buffer) => (this.errors += data.toString()));
     createInterface({ input: this.child.stdout! }).on('line', (line) => {
@@ -22,9 +22,9 @@ export class Capture {
     });
   }
 
-  /** Begins; when it resolves, every frame from now on is seen. */
-  static async start(lab: Lab, namespace: string, filter = '', name = 'eth0'): Promise<Capture> {
-    const capture = new Capture(lab, namespace, filter, name);
+  /** Begins; when it resolves, every frame from now on is seen. `bytes`: each line ends with all bytes of its frame, for bytesOf(). */
+  static async start(lab: Lab, namespace: string, filter = '', { name = 'eth0', bytes = false } = {}): Promise<Capture> {
+    const capture = new Capture(lab, namespace, filter, name, bytes ? ['-xx'] : []);
     await until(() => capture.errors.includes('listening on'), 5000, () => `tcpdump to listen (it said: ${capture.errors})`);
     return capture;
   }
@@ -45,4 +45,9 @@ export class Capture {
     this.child.kill('SIGINT');
     await ended;
   }
+}
+
+/** The frame of a line of a capture that was started with `bytes`, in hexadecimal digits, from the destination MAC on. */
+export function bytesOf(line: string): string {
+  return [...line.matchAll(/0x[0-9a-f]{4}: ((?: ?[0-9a-f]{2,4}\b)+)/g)].map(([, digits]) => digits.replaceAll(' ', '')).join('');
 }
