@@ -106,7 +106,7 @@ describe.runIf(guestTests('port watch'))('port watch', () => {
     expect(watched.changes.at(-1)?.serving.tcp).toBe('');
   });
 
-  it('accepted connection keeps the port', async () => {
+  it('D8: accepted connection keeps the port', async () => {
     const { guest, sockets, watched } = await world();
     const client = guest.sockets();
     guest.run('ip', 'address', 'add', '192.0.2.10/24', 'dev', 'lo');
@@ -123,7 +123,21 @@ describe.runIf(guestTests('port watch'))('port watch', () => {
     await watched.shows({ tcp: '', udp: '' });
   });
 
-  it('what was closed with data to send keeps the port until it is sent', async () => {
+  it('D8: a connection that nobody has looked at before its listener closed keeps the port', async () => {
+    const { guest, sockets, watched } = await world({ events: false, fullEveryMs: 60_000 });
+    const client = guest.sockets();
+    guest.run('ip', 'address', 'add', '192.0.2.10/24', 'dev', 'lo');
+    await sockets.do('listen', 'server', { port: 8080 });
+    await watched.shows({ tcp: '8080', udp: '' });
+    await client.do('connect', 'client', { address: '192.0.2.10', port: 8080 });
+    await sockets.do('accept', 'one', { to: 'server' });
+    await sockets.do('close', 'server');
+    await sleep(300);
+    expect(watched.used.tcp).toMatch(/^8080\b/);
+    expect(watched.changes.filter(({ endUse }) => endUse.tcp !== '')).toEqual([]);
+  });
+
+  it('D8: what was closed with data to send keeps the port until it is sent', async () => {
     const { guest, sockets, watched } = await world();
     const client = guest.sockets();
     guest.run('ip', 'address', 'add', '192.0.2.10/24', 'dev', 'lo');
@@ -137,7 +151,7 @@ describe.runIf(guestTests('port watch'))('port watch', () => {
     await watched.shows({ tcp: '', udp: '' });
   });
 
-  it('reuse-port group is one use', async () => {
+  it('D8: reuse-port group is one use', async () => {
     const { sockets, watched } = await world();
     for (const name of ['a', 'b', 'c']) await sockets.do('reuseport', name, { port: 8080 });
     await watched.shows({ tcp: '8080', udp: '' });
@@ -146,11 +160,12 @@ describe.runIf(guestTests('port watch'))('port watch', () => {
     await sockets.do('close', 'b');
     await sleep(200);
     expect(watched.used.tcp).toBe('8080');
+    expect(watched.changes.filter(({ endUse }) => endUse.tcp !== '')).toEqual([]);
     await sockets.do('close', 'c');
     await watched.shows({ tcp: '', udp: '' });
   });
 
-  it('port released when the last socket goes', async () => {
+  it('D8: port released when the last socket goes', async () => {
     const { guest, sockets, watched } = await world();
     const other = guest.sockets();
     await sockets.do('reuseport', 'a', { port: 53, proto: 'udp' });

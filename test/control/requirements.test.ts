@@ -1,6 +1,6 @@
 /**
  * R1–R10 and D1–D5 (design §2), as far as the lease book decides them; what the data plane and the agent decide is tested
- * where they are. Each test fails when its rule is broken.
+ * where they are: test/README.md has each rule's tests and what turned them red.
  */
 import { describe, expect, it } from 'vitest';
 import { answer, bookOf, policy, ports, short, tcp, udp } from '../support/lease-book.js';
@@ -14,6 +14,9 @@ describe('requirements of the lease book', () => {
     expect(book.holding('a').leased.tcp.format()).toBe('1024-1039');
     expect(book.holding('b').leased.tcp.isEmpty).toBe(true);
     expect(book.explain('tcp', 1024).run?.guest).toBe('a');
+    expect(answer(book.grantBlock('b', 0))).toBe('1040-1055');
+    expect(book.grantPorts('b', tcp('1024'), 0).refusal).not.toBeNull();
+    expect(book.holding('a').leased.tcp.format()).toBe('1024-1039');
     expect(book.grantBlock('stranger', 0).refusal?.code).toBe('ERR_UNKNOWN_GUEST');
   });
 
@@ -122,9 +125,10 @@ describe('requirements of the lease book', () => {
     book.grantBlock('b', 0);
     book.grantBlock('a', 0);
     book.grantBlock('b', 0);
-    book.release('b', both('1056-1071'), 1);
     book.release('a', both('1040-1055'), 1);
-    expect(book.grantBlock('b', 2).changes.map(short)).toEqual(['lease b tcp 1056-1071', 'lease b udp 1056-1071']);
+    book.release('b', both('1056-1071'), 60_001);
+    expect(book.free.has(1040)).toBe(true); // fresh, and lower
+    expect(book.grantBlock('b', 60_002).changes.map(short).filter((change) => !change.startsWith('free'))).toEqual(['lease b tcp 1056-1071', 'lease b udp 1056-1071']);
   });
 
   it('D3: quarantine outlives the daemon', () => {
@@ -177,6 +181,8 @@ describe('requirements of the lease book', () => {
   });
 
   it('D5: the host\'s own ports are never leased, neither in a block nor by name', () => {
+    const fresh = bookOf(['a'], { reservedByHost: { tcp: ports('1039'), udp: ports('1040') } });
+    expect(answer(fresh.grantBlock('a', 0))).toBe('1056-1071');
     const book = bookOf(['a'], { reservedByHost: { tcp: ports('80,1024-1100'), udp: ports('1120') } });
     book.addGuest('a', policy({ maxPorts: 1000 }));
     book.hostTook('tcp', 1151, 0);

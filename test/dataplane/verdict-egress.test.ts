@@ -14,11 +14,12 @@ const udp = (port: number, ip: Ipv4Options = {}, src = NIC) => from(ip, src).udp
 const spoofed = { verdict: DISCARD, reason: 'spoofed' } as const;
 const malformed = { verdict: DISCARD, reason: 'malformed' } as const;
 
-describe('TCP and UDP from a guest', () => {
+describe('D6: TCP and UDP from a guest', () => {
   verdictTable(
     [
       { name: 'forwards TCP from an endpoint in use', from: 0, frame: tcp(8080), verdict: TO_NIC },
       { name: 'forwards UDP from an endpoint in use', from: 1, frame: udp(53), verdict: TO_NIC },
+      { name: 'R2, R10: forwards with every byte as it came: address, port, time to live, checksums', from: 0, frame: from({ ttl: 1, tos: 0xb9, id: 4711, options: [1, 1, 1, 1], checksum: 0xdead }).tcp(8080, 443, { seq: 7, payload: 'as it is' }).build(), verdict: TO_NIC },
       { name: 'forwards from an endpoint leased and not yet in use', from: 0, frame: tcp(8082), verdict: TO_NIC },
       { name: 'forwards to any destination, another guest’s endpoint of the same address too', from: 0, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: SHARED }).tcp(8080, 8081).build(), verdict: TO_NIC },
       { name: 'forwards options', from: 0, frame: tcp(8080, { options: [1, 1, 1, 1, 1] }), verdict: TO_NIC },
@@ -26,6 +27,8 @@ describe('TCP and UDP from a guest', () => {
       { name: 'forwards whatever the destination MAC', from: 0, frame: eth({ src: NIC, dst: '02:99:99:99:99:99' }).ipv4({ src: SHARED, dst: REMOTE }).tcp(8080, 1).build(), verdict: TO_NIC },
       { name: 'refuses another guest’s endpoint', from: 0, frame: tcp(8081), ...spoofed },
       { name: 'refuses another guest’s UDP endpoint', from: 0, frame: udp(53), ...spoofed },
+      { name: 'refuses another guest’s endpoint that is leased and not in use', from: 1, frame: tcp(8082), ...spoofed },
+      { name: 'refuses another guest’s UDP endpoint that is leased and not in use', from: 0, frame: udp(54), ...spoofed },
       { name: 'refuses a port that nobody leases', from: 0, frame: tcp(22), ...spoofed },
       { name: 'refuses the protocol that is not leased', from: 0, frame: udp(8080), ...spoofed },
       { name: 'refuses a quarantined endpoint of its own', from: 0, frame: tcp(8083), ...spoofed },
@@ -54,11 +57,12 @@ describe('TCP and UDP from a guest', () => {
   );
 });
 
-describe('a dedicated address', () => {
+describe('D6: a dedicated address', () => {
   verdictTable(
     [
       { name: 'is its guest’s, any port', from: 2, frame: tcp(5, { src: WHOLE }), verdict: TO_NIC },
       { name: 'is its guest’s, leased and not in use too', from: 2, frame: udp(5, { src: WHOLE_LEASED }), verdict: TO_NIC },
+      { name: 'is not another guest’s while leased and not in use', from: 0, frame: tcp(5, { src: WHOLE_LEASED }), ...spoofed },
       { name: 'is not another guest’s', from: 0, frame: tcp(5, { src: WHOLE }), ...spoofed },
       { name: 'is nobody’s while quarantined', from: 2, frame: tcp(5, { src: WHOLE_QUARANTINED }), ...spoofed },
       { name: 'leaves the exact entry to its own guest', from: 1, frame: tcp(443, { src: WHOLE }), verdict: TO_NIC },

@@ -15,7 +15,7 @@ const segment = (flags: number, bytes: number) => eth({ src: NIC }).ipv4({ src: 
 const value = (link: number, bits: number) => ((link << 16) | bits) >>> 0;
 const explicit: PlaneOptions = { entries: WORLD.map((entry) => ({ ...entry, mayImply: false })) };
 
-describe('the implicit indication', () => {
+describe('D7: the implicit indication', () => {
   verdictTable(
     [
       {
@@ -166,7 +166,7 @@ describe('the implicit indication', () => {
   );
 });
 
-describe('the swap', () => {
+describe('D7: the swap', () => {
   /** Does `meanwhile` between the engine's look at the entry and its swap. */
   function race(meanwhile: (plane: Plane) => void): Plane {
     const plane = new Plane({ entries: WORLD, station: NIC });

@@ -13,14 +13,17 @@ import { eth } from '../../src/wire/frame-builder.js';
 
 const tcp = (port: number, dst = SHARED) => eth().ipv4({ dst }).tcp(40000, port).build();
 const udp = (port: number, dst = SHARED) => eth().ipv4({ dst }).udp(40000, port).build();
+/** Whatever would be set right on the way is wrong in it. */
+const odd = eth().ipv4({ dst: SHARED, ttl: 1, tos: 0xb9, id: 4711, options: [1, 1, 1, 1], checksum: 0xdead });
 
 describe('endpoints of a shared address', () => {
   verdictTable([
     { name: 'forwards TCP for an endpoint in use to its guest', frame: tcp(8080), verdict: toGuest(0) },
     { name: 'forwards TCP for another guest’s endpoint to that guest', frame: tcp(8081), verdict: toGuest(1) },
     { name: 'forwards UDP for an endpoint in use to its guest', frame: udp(53), verdict: toGuest(1) },
-    { name: 'discards TCP for a leased port that is not in use', frame: tcp(8082), verdict: DISCARD, reason: 'not-in-use' },
-    { name: 'discards UDP for a leased port that is not in use', frame: udp(54), verdict: DISCARD, reason: 'not-in-use' },
+    { name: 'D2: discards TCP for a leased port that is not in use, and does not answer', frame: tcp(8082), verdict: DISCARD, reason: 'not-in-use' },
+    { name: 'D2: discards UDP for a leased port that is not in use, and does not answer', frame: udp(54), verdict: DISCARD, reason: 'not-in-use' },
+    { name: 'D2: discards a first fragment for a leased port that is not in use, and does not answer', frame: eth().ipv4({ moreFragments: true }).udp(40000, 54, { payload: new Uint8Array(16) }).build(), verdict: DISCARD, reason: 'not-in-use' },
     { name: 'discards TCP for a quarantined port', frame: tcp(8083), verdict: DISCARD, reason: 'quarantined' },
     { name: 'discards UDP for a quarantined port', frame: udp(55), verdict: DISCARD, reason: 'quarantined' },
     { name: 'passes a port that is not leased', frame: tcp(22), verdict: PASS, reason: 'not-leased' },
@@ -42,9 +45,11 @@ describe('endpoints of a shared address', () => {
     { name: 'forwards from whatever source address', frame: eth().ipv4({ src: SHARED, dst: SHARED }).tcp(1, 8080).build(), verdict: toGuest(0) },
     { name: 'forwards every TCP flag alike: a reset', frame: eth().ipv4().tcp(40000, 8080, { flags: 4 }).build(), verdict: toGuest(0) },
     { name: 'forwards whatever the checksums say', frame: eth().ipv4({ checksum: 0xdead }).tcp(40000, 8080, { checksum: 0xbeef }).build(), verdict: toGuest(0) },
+    { name: 'R2, R10: forwards TCP with every byte as it came: address, port, time to live, checksums', frame: odd.tcp(40000, 8080, { seq: 7, payload: 'as it is' }).build(), verdict: toGuest(0) },
+    { name: 'R2, R10: forwards UDP with every byte as it came', frame: odd.udp(40000, 53, { payload: 'as it is' }).build(), verdict: toGuest(1) },
     { name: 'discards nothing in an empty table', frame: tcp(8080), world: { entries: [] }, verdict: PASS, reason: 'not-ours' },
     {
-      name: 'delivers because of the indication, not before and not after it (R4, R6)',
+      name: 'R4, R6, D1: delivers because of the indication, not before and not after it',
       steps: [
         { frame: tcp(8082), verdict: DISCARD, reason: 'not-in-use' },
         { before: ({ writer }) => writer.use(0xc000020a, 0, 8082), frame: tcp(8082), verdict: toGuest(0) },
@@ -56,7 +61,7 @@ describe('endpoints of a shared address', () => {
       ],
     },
     {
-      name: 'is not indicated by a frame from outside, only by the guest (R3)',
+      name: 'R3: is not indicated by a frame from outside, only by the guest',
       steps: [
         { frame: eth().ipv4({ src: SHARED }).tcp(8082, 8082).build(), verdict: DISCARD, reason: 'not-in-use' },
         { frame: tcp(8082), verdict: DISCARD, reason: 'not-in-use' },
@@ -132,7 +137,7 @@ describe('stations', () => {
   verdictTable([{ name: 'knows no other station on a capture', frame: to('02:00:5e:99:99:99'), verdict: toGuest(0) }]);
 });
 
-describe('policy reject', () => {
+describe('D2: policy reject', () => {
   verdictTable(
     [
       { name: 'answers TCP for a leased port not in use', frame: tcp(8082), verdict: DISCARD, reason: 'not-in-use', rejected: true },

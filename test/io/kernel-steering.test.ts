@@ -80,7 +80,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     { name: 'a packet of the MTU\'s length', link: 0, frame: from(SHARED).tcp(8080, 40000, { payload: new Uint8Array(MTU - 40) }), found: 'to the NIC' },
     { name: 'a longer one', link: 0, frame: from(SHARED).tcp(8080, 40000, { payload: new Uint8Array(MTU - 39) }), found: 'engine' },
     { name: 'an ARP announcement', link: 0, frame: eth({ src: NIC_MAC, dst: ROUTER }).arp('request', { senderIp: SHARED, targetIp: SHARED }), found: 'engine' },
-  ])('from guest $link, $name: $found', ({ link, frame, found }) => {
+  ])('D6: from guest $link, $name: $found', ({ link, frame, found }) => {
     const kernel = fresh();
     const plane = new Plane({ entries: WORLD, addresses: [BARE], station: NIC_MAC, follower: kernel.table });
     expect(kernel.fromLink(link, frame.build())).toBe(found);
@@ -88,7 +88,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     if (found !== 'engine') expect(decision).toEqual(sameAs(found));
   });
 
-  it('follows leases, uses and releases, on addresses past its rows too', () => {
+  it('R4, R6: follows leases, uses and releases, on addresses past its rows too', () => {
     const kernel = fresh();
     const { writer } = new Plane({ station: NIC_MAC, follower: kernel.table });
     const addresses = Array.from({ length: 200 }, (_, n) => formatIpv4(ip('198.18.0.0') + n));
@@ -141,7 +141,7 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     expect(found(['198.18.0.1', 80], ['198.18.0.1', 81])).toEqual(['engine', 'not-leased']);
   });
 
-  it('a use that only a frame has indicated is steered when the control plane knows of it, watched, and ends when there are no more (D7)', () => {
+  it('D7: a use that only a frame has indicated is steered when the control plane knows of it, watched, and ends when there are no more', () => {
     const kernel = fresh();
     const plane = new Plane({ entries: WORLD, station: NIC_MAC, follower: kernel.table });
     const frame = from(SHARED).udp(54, 40000).build();

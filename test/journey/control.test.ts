@@ -134,6 +134,8 @@ describe.skipIf(!liveTests('control', 'tcpdump', 'python3'))('two guests with ag
     await timeUntil(outside, 8443, 'connected', 1000);
     for (const port of [first, first + 1023, 8443]) expect([port, await host.bind('tcp', HOST_ADDRESS, port), await host.bind('tcp', '0.0.0.0', port)]).toEqual([port, 'EADDRINUSE', 'EADDRINUSE']);
     expect(await host.bind('udp', HOST_ADDRESS, first)).toBe('EADDRINUSE');
+    // Besides the sockets, which not every limit of open files has room for.
+    await until(() => world.reservedPorts().includes(`${first}-${first + 1023}`), 1000, () => 'the block to be in the list of reserved ports');
     world.sysctl(world.lab.host, 'net/ipv4/ip_local_port_range', `${first} ${first + 1223}`);
     const { tcp, udp } = await host.automaticPorts(OUTSIDE, 80, 60);
     for (const port of [...tcp, ...udp]) expect(port).toBeGreaterThan(first + 1023);

@@ -52,7 +52,7 @@ function from(macs: { nic: string; outside: string }): FrameBuilder {
   return eth({ src: macs.nic, dst: macs.outside });
 }
 
-describe.skipIf(!liveTests('spoofing', 'tcpdump'))('a guest that spoofs', () => {
+describe.skipIf(!liveTests('spoofing', 'tcpdump'))('D6: a guest that spoofs', () => {
   async function build(label: string, use: GuestSetting['use'] = { tcp: '8080' }): Promise<{ world: World; daemon: RunningDaemon; outside: Peer; bad: Peer; good: Peer; capture: Capture }> {
     const world = freshWorld(label);
     const outside = world.peer(world.lab.outside);

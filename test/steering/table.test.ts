@@ -22,7 +22,7 @@ import { MISS, SteeringTable } from '../../src/steering/table.js';
 import { A, B, imply, value } from '../support/table-entries.js';
 
 describe('one endpoint', () => {
-  it('is free, leased, in use, leased, quarantined, free', () => {
+  it('D1: is free, leased, in use, leased, quarantined, free', () => {
     const writer = new TableWriter();
     const table = new SteeringTable(writer.buffer);
     expect(table.value(A, 0, 80)).toBe(STATE_FREE);
@@ -51,7 +51,7 @@ describe('one endpoint', () => {
     expect(writer.endpoints).toBe(0);
   });
 
-  it('is not used from quarantine: only what is leased can be used (D1)', () => {
+  it('D1: is not used from quarantine: only what is leased can be used', () => {
     const writer = new TableWriter();
     const table = new SteeringTable(writer.buffer);
     writer.lease(A, 0, 80, 3, true);
@@ -60,7 +60,7 @@ describe('one endpoint', () => {
     expect(table.value(A, 0, 80) & 7).toBe(STATE_QUARANTINED);
   });
 
-  it('is not leased again out of quarantine by a late end of use (D1)', () => {
+  it('D1: is not leased again out of quarantine by a late end of use', () => {
     const writer = new TableWriter();
     const table = new SteeringTable(writer.buffer);
     writer.lease(A, 0, 80, 3, true);

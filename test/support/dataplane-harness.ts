@@ -191,6 +191,12 @@ export class Plane {
     return this.value(address, proto, port) & STATE_MASK;
   }
 
+  /** Frame `index` of the last batch, as it is in memory now. */
+  bytesOf(index: number): Uint8Array {
+    const { bytes, offset, length } = this.slots;
+    return bytes.slice(offset[index], offset[index] + length[index]);
+  }
+
   private lay(frames: (FrameIn | Uint8Array)[], guard: number): void {
     const { slots } = this;
     const given = frames.map((frame) => (frame instanceof Uint8Array ? { bytes: frame } : frame));

@@ -83,6 +83,7 @@ export function verdictTable(rows: readonly Row[], defaults: PlaneOptions = {}):
       const frame = { seconds: START + (step.at ?? 0), ...given };
       const from = step.from ?? row.from ?? 'nic';
       const [decision] = from === 'nic' ? plane.ingress(frame) : plane.egress(from, frame);
+      expect(plane.bytesOf(0), `bytes of frame ${n + 1} (R2)`).toEqual(given.bytes);
       expect(decision, `frame ${n + 1}`).toEqual({
         verdict: step.verdict,
         reason: step.reason ?? '',
