@@ -3,7 +3,7 @@
  * however it ends; and that the host's own sockets stay off leased ports meanwhile.
  */
 import { describe, expect, it } from 'vitest';
-import { freshWorld, HOST_ADDRESS, liveTests, OUTSIDE_ADDRESS, type Setting, type World } from '../support/live.js';
+import { freshWorld, HOST_ADDRESS, liveTests, OUTSIDE_ADDRESS, type Setting, until, type World } from '../support/live.js';
 
 /** A stop takes less than this, the process's end included. */
 const STOP_MS = 1000;
@@ -106,7 +106,7 @@ describe.skipIf(!liveTests('start-stop', 'ethtool'))('a daemon that starts and s
     await (await world.start(setting)).stop('SIGKILL');
     const { web } = setting.guests;
     const daemon = await world.start({ guests: { web: { ...web, lease: { tcp: '8000' } } } });
-    expect(world.reservedPorts()).toBe('8000');
+    await until(() => world.reservedPorts() === '8000', 2000, () => `8000 alone to be reserved, not ${world.reservedPorts()}`); // written late
     expect(guestLinks(world)).toEqual([true, false]);
     await daemon.stop();
     expect(world.hostState()).toEqual(before);

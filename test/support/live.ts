@@ -245,7 +245,7 @@ export class World {
     return execFileSync('ip', ['netns', 'pids', namespace], { encoding: 'utf8' }).split('\n').filter((line) => line !== '').map(Number);
   }
 
-  /** Everything that a daemon changes in its host. */
+  /** Everything that a daemon changes in its host; of state files all but one that is just being replaced. */
   hostState(): { ruleset: string; reserved: string; promiscuity: number; stateFiles: string[]; interfaces: string[]; sockets: string } {
     const { lab } = this;
     const files = existsSync(STATE_FOLDER) ? readdirSync(STATE_FOLDER) : [];
@@ -253,7 +253,7 @@ export class World {
       ruleset: lab.run(lab.host, ['nft', 'list', 'ruleset']).trim(),
       reserved: this.reservedPorts(),
       promiscuity: this.link(lab.host, 'eth0')!.promiscuity,
-      stateFiles: files.filter((file) => file.startsWith(`${this.hostInode}-`)).map((file) => file.slice(`${this.hostInode}-`.length)).sort(),
+      stateFiles: files.filter((file) => file.startsWith(`${this.hostInode}-`) && !file.endsWith('.new')).map((file) => file.slice(`${this.hostInode}-`.length)).sort(),
       interfaces: lab.run(lab.host, ['sh', '-c', 'tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d " " | sort']).split('\n').filter((name) => name !== ''),
       sockets: lab.run(lab.host, ['ss', '-Hanut']).trim(),
     };
