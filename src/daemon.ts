@@ -13,6 +13,7 @@ import { GuestLinks } from './control/guest-links.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
 import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import { LivePlan } from './control/live-plan.js';
+import { NextHops } from './control/next-hops.js';
 import { Network } from './control/network.js';
 import { type OnTable, Publisher } from './control/publisher.js';
 import { resolveLeases } from './control/static-leases.js';
@@ -32,6 +33,8 @@ import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
 import { formatIpv4, parseMac } from './wire/address.js';
 
 const HOUSEKEEPING_MS = 1000;
+/** Between two warnings that a mapped guest has no ports left. */
+const EXHAUSTED_MS = 60_000;
 /** How old what is written down of implicit uses may be. */
 const IMPLICIT_MS = 250;
 /** Idle time-outs of implicit uses (D7): at least what NATs must keep, RFC 5382 REQ-5 and RFC 4787 REQ-5. */
@@ -48,6 +51,9 @@ export class Daemon {
   /** How to undo what has been started so far, in order of starting. */
   private readonly undo: (() => void | Promise<void>)[] = [];
   private stopped: Promise<void> | null = null;
+  private out: RawSocketOut | null = null;
+  /** When it was last said of a mapped guest that it has no ports left. */
+  private readonly warnedExhausted = new Map<string, number>();
   private sendTable: OnTable = () => undefined;
   /** Ports whose guests the engine is to forget. */
   private readonly leaving = new Map<number, () => void>();
@@ -111,15 +117,15 @@ export class Daemon {
     const kernelTable = config.backend === 'packet' ? this.kernelTable() : undefined;
     const publisher = new Publisher(
       plan,
-      (buffer, generation, guests) => {
-        this.sendTable(buffer, generation, guests);
+      (buffer, generation, guests, maps) => {
+        this.sendTable(buffer, generation, guests, maps);
       },
       kernelTable,
     );
     publisher.restoreImplicit(host.implicitUses);
     const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
-    this.sendTable = (buffer, generation, guests) => {
-      engine.send({ type: 'table', buffer, generation, guests });
+    this.sendTable = (buffer, generation, guests, maps) => {
+      engine.send({ type: 'table', buffer, generation, guests, maps });
     };
 
     const fastPath = kernelTable === undefined || config.fastPath === 'off' ? null : this.fastPath(kernelTable);
@@ -212,11 +218,24 @@ export class Daemon {
       config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex) };
     if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, parseMac(nic.mac), io.sockets);
     let cap: CapIo | null = null;
+    const hops = new NextHops(
+      nic.name,
+      (packet) => {
+        this.rawSocket.send(packet);
+      },
+      (address, mac) => {
+        engine.send({ type: 'next-hop', address, mac });
+      },
+    );
+    this.undo.push(() => {
+      hops.close();
+    });
     const engine = await EngineThread.start(
       {
         table: publisher.buffer,
         counters: this.counters.buffer,
         guests: publisher.guestsByAddress,
+        maps: publisher.maps,
         nic: io,
         mac: parseMac(nic.mac) ?? new Uint8Array(6),
         rejecting: config.notInUse === 'reject',
@@ -237,6 +256,12 @@ export class Daemon {
         },
         reject: sendRefusal,
         capSend: () => cap?.flush(),
+        toHost: (address, packet) => {
+          hops.handle(address, packet);
+        },
+        exhausted: (link) => {
+          this.warnExhausted(link);
+        },
         died: (error) => {
           this.onFailure(error);
         },
@@ -275,15 +300,33 @@ export class Daemon {
     this.undo.push(() => admin.close());
   }
 
+  /** Opened by the first use: few daemons send packets of their own. */
+  private get rawSocket(): RawSocketOut {
+    if (this.out === null) {
+      const out = new RawSocketOut((error) => {
+        this.log.warn(error.message);
+      });
+      this.undo.push(() => {
+        out.close();
+      });
+      this.out = out;
+    }
+    return this.out;
+  }
+
+  /** A mapped guest found every port of its block in use towards one remote end. */
+  private warnExhausted(link: number): void {
+    const guest = this.plan.guests.find(({ index }) => index === link);
+    const now = performance.now();
+    if (guest === undefined || now - (this.warnedExhausted.get(guest.name) ?? -EXHAUSTED_MS) < EXHAUSTED_MS) return;
+    this.warnedExhausted.set(guest.name, now);
+    this.log.warn({ guest: guest.name }, `guest ${guest.name}: every port of its block of ${guest.mapped?.blockSize ?? 0} is in use towards one address and port; its new connections there are dropped (ports-exhausted) until some end: set a larger \`block\``);
+  }
+
   /** Opens the raw socket only where the policy needs it. */
   private rejectOutput(): (packet: Uint8Array) => void {
     if (this.config.notInUse !== 'reject') return () => undefined;
-    const out = new RawSocketOut((error) => {
-      this.log.warn(error.message);
-    });
-    this.undo.push(() => {
-      out.close();
-    });
+    const out = this.rawSocket;
     return (packet) => {
       out.send(packet);
     };

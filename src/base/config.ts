@@ -27,10 +27,12 @@ import {
   type PortTexts,
   type StoreConfig,
 } from './config-control.js';
+import { toMap, type MapConfig } from './config-map.js';
 import { formatPath, isGiven, lineOf, locate, NO_FILE, placeOf, Problems, refuseEndlessNesting, show, type KeyPath, type Lines } from './config-locate.js';
 import { checkGuest, checkShape, type RawConfig, type RawGuest, type RawLink } from './config-schema.js';
 import { ConfigError, fileReason } from './errors.js';
 
+export type { MapConfig } from './config-map.js';
 export type { AdminConfig, AgentConfig, PolicyConfig, PoolConfig, PortTexts, StoreConfig } from './config-control.js';
 export { guestJsonSchema } from './config-schema.js';
 export { lineOf, Problems, show, type KeyPath, type Lines } from './config-locate.js';
@@ -65,6 +67,8 @@ export interface GuestConfig {
   /** null: none; `address` null: every shared address; no ports: the whole address */
   readonly lease: ({ readonly address: string | null } & PortTexts) | null;
   readonly use: 'all' | PortTexts;
+  /** null: it shares the host's addresses, and knows it */
+  readonly map: MapConfig | null;
   /** null: none, so nobody speaks for the guest */
   readonly agent: AgentConfig | null;
   readonly policy: PolicyConfig;
@@ -221,12 +225,14 @@ function applyDefaults(raw: RawConfig, file: string, lines: Lines, problems: Pro
   };
 }
 
-function toGuest(name: string, { link, lease, use, agent, policy }: RawGuest, problems: Problems): GuestConfig {
+function toGuest(name: string, raw: RawGuest, problems: Problems): GuestConfig {
+  const { link, lease, use, agent, policy } = raw;
   return {
     name,
     link: link === undefined ? null : toLink(link, ['guests', name, 'link'], problems),
     lease: lease === undefined ? null : { address: lease.address ?? null, ...toPortTexts(lease) },
     use: use === 'all' ? 'all' : toPortTexts(use),
+    map: toMap(raw, ['guests', name], problems),
     agent: toAgent(name, agent),
     policy: toPolicy(policy),
   };

@@ -7,7 +7,8 @@
 import { count, plural } from './text-table.js';
 import { networkInterfaces } from 'node:os';
 import { loadConfig, states, type Config } from '../base/config.js';
-import { describePorts, type GuestPlan, type LeasePlan, type PoolPlan } from '../control/lease-plan.js';
+import { describePorts, type GuestPlan, type LeasePlan, type MappedPlan, type PoolPlan } from '../control/lease-plan.js';
+import { describeMaps } from '../control/map-plan.js';
 import { resolveLeases } from '../control/static-leases.js';
 import { formatIpv4, parseIpv4 } from '../wire/address.js';
 
@@ -29,7 +30,7 @@ export function describeConfig(config: Config, plan: LeasePlan): string {
     lines.push(...describeGuest(guest, plan));
     if (guest.agent !== null || states(config, ['guests', guest.name, 'policy'])) lines.push(...describePolicy(guest));
   }
-  if (states(config, ['pool']) || plan.guests.some((guest) => guest.agent !== null)) lines.push(describePool(plan.pool));
+  if (states(config, ['pool']) || plan.guests.some((guest) => guest.agent !== null || (guest.mapped !== null && guest.mapped.blockSize > 0))) lines.push(describePool(plan.pool));
   if (plan.guests.length > 0) lines.push(describeNotInUse(config));
   return `${lines.join('\n')}\n`;
 }
@@ -51,6 +52,7 @@ function describeHost(config: Config, plan: LeasePlan): string[] {
 
 function describeGuest(guest: GuestPlan, plan: LeasePlan): string[] {
   const head = `guest ${guest.name}${describeLink(guest)}:`;
+  if (guest.mapped !== null) return [`${head} mapped, at its own address ${formatIpv4(guest.mapped.inside)} behind gateway ${formatIpv4(guest.mapped.gateway)}`, ...describeMapped(guest.mapped, plan)];
   if (guest.whole !== null) {
     const ports = describePorts(guest.useTcp, guest.useUdp);
     return [`${head} the whole address ${formatIpv4(guest.whole)} leased`, inUse(guest.useAll ? 'all of it' : ports)];
@@ -60,6 +62,13 @@ function describeGuest(guest: GuestPlan, plan: LeasePlan): string[] {
   const used = describePorts(guest.useTcp, guest.useUdp);
   const leased = [`${head} ${countEndpoints(guest, plan, ports)}`, `  ${describePorts(guest.tcp, guest.udp)}`];
   return [...leased, inUse(guest.useAll ? 'all of them' : used)];
+}
+
+function describeMapped(mapped: MappedPlan, { shared }: LeasePlan): string[] {
+  const where = shared.length === 1 ? formatIpv4(shared[0]) : 'every shared address';
+  const maps = describeMaps(mapped).map((text) => `  ${where} ${text}`);
+  const own = mapped.blockSize === 0 ? 'is dropped: it has no ports of its own' : `leaves by a block of ${plural(mapped.blockSize, 'port', 'ports')}, chosen at start`;
+  return [...(maps.length === 0 ? ['  nothing reaches it that it has not asked for'] : maps), `  what it begins itself ${own}`];
 }
 
 function describeLink({ link }: GuestPlan): string {

@@ -16,6 +16,7 @@ import type { Guests } from './guests.js';
 import { hostSockets } from './host-sockets.js';
 import type { Refusal } from './lease-policy.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
+import { insideOf } from './map-plan.js';
 import { NEVER, NO_PORTS, type Ports, PROTOS, type ProtoName } from './lease-state.js';
 import type { Publisher } from './publisher.js';
 import { BerthError } from '../base/errors.js';
@@ -204,6 +205,7 @@ export class AdminDesk {
       use: state !== 'in use' ? null : (value & IMPLICIT) !== 0 ? 'frame' : found?.inUse === true ? 'agent' : sourceOf(find(plan, guest)),
       agent: this.agentOf(find(plan, guest)),
       mayImply: (value & MAY_IMPLY) !== 0,
+      mappedTo: insideOf(state === 'in use' ? find(plan, guest) : undefined, proto, port),
       link: link.description,
       attached: link.attached,
       rejecting: notInUse === 'reject',

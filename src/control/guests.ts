@@ -20,10 +20,13 @@ import { Control } from './control.js';
 import type { GuestLinks } from './guest-links.js';
 import { claimAll } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
+import { hostPorts } from './host-sockets.js';
 import { type Departed, type GuestPlan, leasedOnShared } from './lease-plan.js';
 import { NO_PORTS, type Ports, PROTOS } from './lease-state.js';
 import type { LivePlan } from './live-plan.js';
+import { withBlock } from './map-blocks.js';
 import type { Network } from './network.js';
+import { poolPorts } from './pool.js';
 import type { Publisher } from './publisher.js';
 import { resolveLeases } from './static-leases.js';
 import { LmdbStore } from './store-lmdb.js';
@@ -32,6 +35,7 @@ import { BerthError, ConfigError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { Interface } from '../io/interfaces.js';
 import { formatIpv4, formatMac } from '../wire/address.js';
+import { PortSet } from '../wire/port-set.js';
 
 export interface GuestsParts {
   config: Config;
@@ -70,11 +74,12 @@ export class Guests {
     const { plan, nic, config } = this.parts;
     const before = join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
     if (!existsSync(this.folder) && existsSync(before)) renameSync(before, this.folder); // the name of earlier versions
+    for (const guest of plan.guests) if (guest.mapped !== null) plan.replace(guest, this.withBlock(guest));
     if (!existsSync(this.folder)) return;
     for (const [name, setting] of this.openStore().guests()) {
       try {
         const { guest, config } = this.resolve(name, setting);
-        plan.add({ ...guest, index: plan.takeSlot() });
+        plan.add({ ...this.withBlock(guest), index: plan.takeSlot() });
         this.configs.push(config);
       } catch (error) {
         this.leaveOut(name, error);
@@ -106,7 +111,8 @@ export class Guests {
   add(name: string, setting: object): Promise<GuestPlan> {
     return this.inTurn(async (planes) => {
       const { plan, log } = this.parts;
-      const { guest: resolved, config } = this.resolve(name, setting);
+      const { guest: asked, config } = this.resolve(name, setting);
+      const resolved = this.withBlock(asked);
       this.refuseQuarantined(resolved);
       planes.publisher.refuseUnfit(resolved);
       const { plane, server } = await this.startControl();
@@ -207,6 +213,17 @@ export class Guests {
     return { guest: resolved, config: guest };
   }
 
+  /** A mapped guest with the block for its own flows, which neither another guest nor the host has. */
+  private withBlock(guest: GuestPlan): GuestPlan {
+    if (guest.mapped === null || guest.mapped.blockSize === 0) return guest;
+    const { plan } = this.parts;
+    const others = [...plan.guests.filter(({ name }) => name !== guest.name), ...plan.departed];
+    const book = this.control?.plane.book.snapshot() ?? (existsSync(this.folder) ? this.openStore().load() : null);
+    const held = PROTOS.flatMap((proto) => (book?.[proto] ?? []).filter((run) => run.guest !== guest.name));
+    const taken = others.reduce((all, { tcp, udp }) => all.union(tcp).union(udp), PortSet.fromRanges(held).union(hostPorts()));
+    return withBlock(guest, poolPorts(plan.pool), taken);
+  }
+
   private async end(guest: GuestPlan, planes: Planes): Promise<void> {
     const control = await this.startControl();
     control.server.remove(guest.name);
@@ -271,9 +288,9 @@ export class Guests {
   }
 }
 
-/** Throws for a guest whose stated MAC is not the NIC's. */
+/** Throws for a guest whose stated MAC is not the NIC's, unless it is mapped: then nobody outside sees it. */
 export function refuseForeignMac(guest: GuestPlan, nic: Interface, config: Config): void {
-  if (guest.mac === null || formatMac(guest.mac) === nic.mac) return;
+  if (guest.mac === null || guest.mapped !== null || formatMac(guest.mac) === nic.mac) return;
   throw new ConfigError(
     'ERR_GUEST_MAC',
     `${place(config, ['guests', guest.name, 'link', 'mac'])}: guest ${guest.name} has MAC ${formatMac(guest.mac)}, NIC ${nic.name} has ${nic.mac}; a guest that shares the address must have the NIC's MAC`,

@@ -65,6 +65,11 @@ export class LivePlan implements LeasePlan {
     this.addresses = [...new Set([...this.addresses, ...guest.addresses])];
   }
 
+  /** Another plan for the same guest. */
+  replace(guest: GuestPlan, by: GuestPlan): void {
+    this.guests = this.guests.map((one) => (one === guest ? by : one));
+  }
+
   remove(guest: GuestPlan): void {
     this.guests = this.guests.filter((one) => one !== guest);
     this.setAddresses();

@@ -7,8 +7,10 @@
 import { NEVER, type Change, type Ports } from './lease-state.js';
 import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
 import type { GuestPlan } from './lease-plan.js';
+import { mapsOf } from './map-plan.js';
 import { ConfigError } from '../base/errors.js';
 import { ADDRESS_INDEX_MASK, type Proto } from '../steering/table-layout.js';
+import type { Maps } from '../steering/maps.js';
 import { type TableFollower, TableWriter } from '../steering/table-writer.js';
 import { PROTOCOL_UDP } from '../wire/ipv4.js';
 
@@ -16,7 +18,7 @@ import { PROTOCOL_UDP } from '../wire/ipv4.js';
 export type GuestsByAddress = (number[] | undefined)[];
 
 /** A newer steering table for the engine; it answers with `adopted(generation)`. */
-export type OnTable = (buffer: SharedArrayBuffer, generation: number, guests: GuestsByAddress) => void;
+export type OnTable = (buffer: SharedArrayBuffer, generation: number, guests: GuestsByAddress, maps: Maps) => void;
 
 const ENGINE = 0;
 /** 128 MiB of steering table. */
@@ -47,7 +49,7 @@ export class Publisher {
       addresses: plan.addresses.length,
       follower,
       publish: (buffer, generation) => {
-        onTable(buffer, generation, this.guests);
+        onTable(buffer, generation, this.guests, this.maps);
       },
     });
     for (const address of plan.addresses) this.writer.addAddress(address);
@@ -89,6 +91,11 @@ export class Publisher {
 
   get guestsByAddress(): GuestsByAddress {
     return this.guests;
+  }
+
+  /** What is mapped now. */
+  get maps(): Maps {
+    return mapsOf(this.plan.guests, this.plan.shared);
   }
 
   /** The engine has left every older buffer. */
@@ -177,14 +184,20 @@ export class Publisher {
   }
 
   private lease(guest: GuestPlan, shared = this.plan.shared): void {
-    const { index, agent, policy } = guest;
+    const { index, agent, policy, mapped } = guest;
     forEachEntry({ guests: [guest] }, (address, protocol, port, link, inUse) => {
       const proto: Proto = protocol === PROTOCOL_UDP ? 1 : 0;
+      if (mapped !== null) {
+        this.writer.map(address, proto, port, link);
+        return;
+      }
       if (port === 0) this.writer.leaseWhole(address, link, policy.implicit);
       else this.writer.lease(address, proto, port, link, policy.implicit);
       if (inUse && port === 0) this.writer.useWhole(address);
       else if (inUse) this.writer.use(address, proto, port);
     });
+    // Nothing that is for all who share an address is for a mapped guest, which has none of them.
+    if (mapped !== null) return;
     // Guests with an agent may lease ports later: what is for all who share an address is for them from the start.
     for (const address of agent === null ? guest.addresses : [...guest.addresses, ...shared]) this.share(address, index);
   }
@@ -196,7 +209,7 @@ export class Publisher {
   }
 
   private sendGuests(): void {
-    this.onTable(this.writer.buffer, this.writer.generation, this.guests);
+    this.onTable(this.writer.buffer, this.writer.generation, this.guests, this.maps);
   }
 }
 

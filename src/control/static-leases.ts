@@ -16,6 +16,7 @@ import { parseIpv4, parseMac } from '../wire/address.js';
 import { refuseOverlaps } from './lease-overlap.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import type { GuestPolicy } from './lease-policy.js';
+import { resolveMap } from './map-plan.js';
 import type { Ports } from './lease-state.js';
 
 /** The steering table's key has 15 bits for the address and its value 16 for the link. */
@@ -88,7 +89,9 @@ function resolveGuest(guest: GuestConfig, index: number, shared: readonly number
   const whole = isWhole ? (addresses.at(0) ?? null) : null;
   const onShared = lease !== null && lease.address === null;
   const policy = readPolicy(guest, problems);
-  const plan = { name, index, atRunTime: false, link, mac, whole, onShared, addresses, tcp, udp, agent, policy };
+  const found = resolveMap(guest, shared, (text, at) => readAddress(text, at, problems), problems);
+  const plan = { name, index, atRunTime: false, link, mac, whole, onShared, addresses, tcp, udp, mapped: null, agent, policy };
+  if (found !== null) return { ...plan, ...found.outside, mapped: found.mapped, addresses: shared, onShared: true, useTcp: found.outside.tcp, useUdp: found.outside.udp, useAll: true };
   if (use === 'all') {
     if (lease === null) {
       const text = 'the guest has no lease to use (got all); add `lease`, or remove `use`';

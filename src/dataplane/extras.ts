@@ -1,10 +1,13 @@
 /**
- * Extras: what happens to a frame besides its verdict: copies to guests (ARP replies) and answers (policy `reject`).
+ * Extras: what happens to a frame besides its verdict: copies to guests (ARP replies), answers (policy `reject`) and
+ * frames of mapped guests that the host's own stack is to send.
  * A bounded list of (frame, action), filled by the verdict stage and emptied by the forward stage of the same turn.
  */
 
-/** The action "answer with a reset or port unreachable"; any other action is the port that gets a copy. */
+/** The action "answer with a reset or port unreachable"; any action but these is the port that gets a copy. */
 export const REJECT = 0;
+/** The host's own stack is to send the packet: it knows the next hop. */
+export const TO_HOST = 0xffffffff;
 
 export class Extras {
   /** Policy notInUse: reject. */
@@ -12,7 +15,7 @@ export class Extras {
   count = 0;
   readonly frame: Uint32Array;
   readonly action: Uint32Array;
-  /** Copies or answers that found the list full; they are not made. */
+  /** Those that found the list full; they are not made. */
   dropped = 0;
 
   constructor(rejecting: boolean, capacity = 4096) {

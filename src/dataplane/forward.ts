@@ -2,8 +2,8 @@
  * Forward stage: extras first (they need the frames' memory), then every frame to its port, then the count.
  */
 import type { Counters, Direction } from './counters.js';
-import { type Extras, REJECT } from './extras.js';
-import type { FrameBatch } from './frame-batch.js';
+import { type Extras, REJECT, TO_HOST } from './extras.js';
+import { DISCARD, type FrameBatch, NO_NEXT_HOP } from './frame-batch.js';
 import type { FrameSink } from '../io/frame-io.js';
 
 export function forward(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: Counters, direction: Direction, link: number): void {
@@ -18,6 +18,10 @@ function doExtras(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: 
     const action = extras.action[e];
     if (action === REJECT) {
       if (sink.reject(batch.slots, frame, batch.l3[frame])) counters.countAnswer();
+    } else if (action === TO_HOST) {
+      if (sink.toHost(batch.slots, frame, batch.l3[frame])) continue;
+      batch.verdict[frame] = DISCARD;
+      batch.reason[frame] = NO_NEXT_HOP;
     } else if (sink.copy(batch.slots, frame, action) === 0) {
       counters.countCopy(action);
     }

@@ -16,6 +16,8 @@ export interface EngineReports {
   left(port: number): void;
   reject(packet: Uint8Array): void;
   capSend(): void;
+  toHost(address: number, packet: Uint8Array | null): void;
+  exhausted(link: number): void;
   /** The worker ended although nobody stopped it. */
   died(error: Error): void;
 }
@@ -50,6 +52,8 @@ export class EngineThread {
       else if (report.type === 'left') reports.left(report.port);
       else if (report.type === 'reject') reports.reject(report.packet);
       else if (report.type === 'cap-send') reports.capSend();
+      else if (report.type === 'to-host') reports.toHost(report.address, report.packet);
+      else if (report.type === 'exhausted') reports.exhausted(report.link);
     });
     worker.on('error', (error) => {
       reports.died(error);

@@ -10,19 +10,24 @@
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Counters } from './counters.js';
 import { Engine } from './engine.js';
+import type { Mapping } from './mapping.js';
 import { stationOf } from './parse.js';
 import type { Command, Report, WorkerStart } from './worker-protocol.js';
 import { TokenBucket } from '../base/rate-limit.js';
 import { CapRing } from '../io/cap-ring.js';
 import { CapSink } from '../io/cap-sink.js';
-import { FrameSlots, NIC_PORT } from '../io/frame-io.js';
+import { FrameSlots, NIC_PORT, VNET_HEADER_BYTES } from '../io/frame-io.js';
 import { LIVE_BATCH, LivePorts } from '../io/live-ports.js';
 import { FAILED, WOKEN } from '../native/binding.js';
 import { SteeringTable } from '../steering/table.js';
 import { mayReject, type Offender, rejection } from '../wire/reject.js';
+import { wholePacket } from '../wire/whole-packet.js';
 
 /** A sleeping engine looks up at least this often. */
 const SLEEP_MS = 1000;
+/** Packets of mapped guests that are handed to the host's own stack, a second. */
+const HANDED_RATE = 2000;
+const TELL_MS = 1000;
 
 class EngineLoop {
   private readonly slots = new FrameSlots(LIVE_BATCH);
@@ -31,6 +36,8 @@ class EngineLoop {
   private readonly ports: LivePorts;
   private readonly cap: CapSink | null = null;
   private readonly bucket: TokenBucket;
+  private readonly handed = new TokenBucket(HANDED_RATE, HANDED_RATE / 10, performance.now());
+  private toldExhausted = -TELL_MS;
   private readonly parent: MessagePort;
   private readonly maxPorts: number;
   /** Of the attachment that each port has, or had last. */
@@ -50,10 +57,11 @@ class EngineLoop {
       rejecting: start.rejecting,
     });
     this.engine.memory.guests = start.guests;
+    this.engine.map(start.maps, start.maxPorts, true);
     // A tenth at once and the rest as time goes by: never more than the rate in any one second.
     const burst = Math.max(1, start.rejectRate / 10);
     this.bucket = new TokenBucket(start.rejectRate - Math.min(burst, start.rejectRate / 10), burst, performance.now());
-    this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, (slots, frame, l3) => this.answer(slots, frame, l3));
+    this.ports = new LivePorts(this.slots, this.engine.batch.verdict, start.maxPorts, (slots, frame, l3) => this.answer(slots, frame, l3), (slots, frame, l3) => this.hand(slots, frame, l3));
     this.ports.attachEvent(start.eventFd);
     if (start.nic.backend === 'packet') {
       this.ports.attachRings(start.nic.sockets);
@@ -86,6 +94,7 @@ class EngineLoop {
     } else if (ports.receiveLink(event) > 0) {
       cap?.beginEgress();
       engine.egress(event - 1, cap ?? ports);
+      if (engine.memory.mapping !== null) this.tellExhausted(engine.memory.mapping);
     }
   }
 
@@ -121,8 +130,14 @@ class EngineLoop {
       case 'table':
         this.engine.table = new SteeringTable(command.buffer);
         this.engine.memory.guests = command.guests;
+        this.engine.map(command.maps, this.maxPorts, true);
         this.report({ type: 'adopted', generation: command.generation });
         break;
+      case 'next-hop': {
+        const { high, low } = stationOf(command.mac);
+        this.engine.memory.mapping?.hops.learn(command.address | 0, high | 0, low, (Date.now() / 1000) | 0);
+        break;
+      }
       case 'stop':
         this.keepTaps = command.keepTaps;
         this.running = false;
@@ -144,6 +159,22 @@ class EngineLoop {
     if (packet === null) return false;
     this.report({ type: 'reject', packet });
     return true;
+  }
+
+  /** Has the host's own stack send the packet of a mapped guest, if not too many are. */
+  private hand(slots: FrameSlots, frame: number, l3: number): boolean {
+    if (!this.handed.take(performance.now())) return false;
+    const start = slots.offset[frame];
+    const packet = wholePacket(slots.bytes, start - VNET_HEADER_BYTES, l3, start + slots.length[frame] - l3);
+    this.report({ type: 'to-host', address: slots.view.getUint32(l3 + 16), packet });
+    return true;
+  }
+
+  private tellExhausted(mapping: Mapping): void {
+    if (mapping.exhausted < 0 || performance.now() - this.toldExhausted < TELL_MS) return;
+    this.toldExhausted = performance.now();
+    this.report({ type: 'exhausted', link: mapping.exhausted });
+    mapping.exhausted = -1;
   }
 
   private report(report: Report): void {

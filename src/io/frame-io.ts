@@ -63,4 +63,6 @@ export interface FrameSink {
   copy(slots: FrameSlots, frame: number, port: number): number;
   /** Answers a refused frame (policy `reject`), within the rate allowed; `l3` is the offset of its IPv4 header. True if it did. */
   reject(slots: FrameSlots, frame: number, l3: number): boolean;
+  /** Gives the packet of a mapped guest, readdressed, to the host's own stack to send, within the rate allowed. True if it did. */
+  toHost(slots: FrameSlots, frame: number, l3: number): boolean;
 }

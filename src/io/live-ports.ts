@@ -15,8 +15,8 @@ export const LIVE_BATCH = 256;
 /** Empty looks before sleeping; design §5. */
 const LOOKS = 20;
 
-/** Called for a refused frame that should be answered; true if it was. */
-export type Answer = (slots: FrameSlots, frame: number, l3: number) => boolean;
+/** What is done about a frame elsewhere than here; true if it was. `l3`: where its IPv4 header is. */
+export type Errand = (slots: FrameSlots, frame: number, l3: number) => boolean;
 
 export class LivePorts implements FrameSink {
   /** Filled by `wait`: ports with frames, WOKEN, or a port + FAILED. */
@@ -24,17 +24,20 @@ export class LivePorts implements FrameSink {
   private readonly slots: FrameSlots;
   private readonly native: NativePorts;
   private readonly views: Uint8Array[] = [];
-  private readonly answer: Answer;
+  /** Answers a refused frame; has the host's own stack send a packet. */
+  private readonly answer: Errand;
+  private readonly hand: Errand;
   private memory = LINK_MEMORY;
 
   /** `slots` and `verdict` are the engine's arrays, which the addon reads and writes. */
-  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, answer: Answer) {
+  constructor(slots: FrameSlots, verdict: Int32Array, maxPorts: number, answer: Errand, hand: Errand) {
     const { offset, length, wireLength, seconds, nanoseconds, capacity } = slots;
     this.slots = slots;
     this.ready = new Int32Array(capacity);
     this.native = new (addon().Ports)(offset, length, wireLength, seconds, nanoseconds, verdict, this.ready, maxPorts);
     this.views[LINK_MEMORY] = new Uint8Array(this.native.memory(LINK_MEMORY));
     this.answer = answer;
+    this.hand = hand;
   }
 
   /** `fd`: an event that ends `wait`; stays the caller's. */
@@ -99,6 +102,10 @@ export class LivePorts implements FrameSink {
 
   reject(slots: FrameSlots, frame: number, l3: number): boolean {
     return this.answer(slots, frame, l3);
+  }
+
+  toHost(slots: FrameSlots, frame: number, l3: number): boolean {
+    return this.hand(slots, frame, l3);
   }
 
   /** Closes every descriptor and unmaps the rings; nothing may be called afterwards. */

@@ -31,6 +31,7 @@ import {
   STATE_FREE,
   STATE_IN_USE,
   STATE_LEASED,
+  STATE_MAPPED,
   STATE_MASK,
   STATE_QUARANTINED,
   wildcardKey,
@@ -139,6 +140,12 @@ export class TableWriter {
     const index = this.addAddress(address);
     for (const table of this.writable()) markWhole(table, address);
     this.put(wildcardKey(index), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
+  }
+
+  /** Sets aside the endpoint for the mapped guest on `link`, in use from now on until it is quarantined or released. */
+  map(address: number, proto: Proto, port: number, link: number): void {
+    if (port === 0) throw new BerthError('ERR_PORT_SET', 'port 0 cannot be mapped: it stands for a whole address');
+    this.put(keyOf(this.addAddress(address), proto, port), STATE_MAPPED | (link << LINK_SHIFT));
   }
 
   /** Leased → in use, one atomic store; also confirms an implicit use. False if it is not leased, or in quarantine. */

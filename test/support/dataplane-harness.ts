@@ -8,15 +8,16 @@
 import { expect } from 'vitest';
 import { Counters, type CounterSnapshot } from '../../src/dataplane/counters.js';
 import { Engine } from '../../src/dataplane/engine.js';
-import { DISCARD, PASS, type Reason, REASONS } from '../../src/dataplane/frame-batch.js';
+import { DISCARD, PASS, type Reason, REASONS, TAKEN } from '../../src/dataplane/frame-batch.js';
 import { ANY_STATION, type Station, stationOf } from '../../src/dataplane/parse.js';
-import { FrameSlots, type FrameSink } from '../../src/io/frame-io.js';
+import { FrameSlots, type FrameSink, VNET_HEADER_BYTES } from '../../src/io/frame-io.js';
+import type { Maps } from '../../src/steering/maps.js';
 import { type Proto, PROTO_TCP, PROTO_UDP, STATE_MASK } from '../../src/steering/table-layout.js';
 import { type TableFollower, TableWriter } from '../../src/steering/table-writer.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { parseIpv4, parseMac } from '../../src/wire/address.js';
 
-export { DISCARD, PASS };
+export { DISCARD, PASS, TAKEN };
 export const TO_NIC = 0;
 /** The verdict "forward to the link of guest n". */
 export const toGuest = (guest: number): number => 1 + guest;
@@ -39,6 +40,8 @@ export interface FrameIn {
   /** Bytes on the wire; default: as many as were captured. */
   wire?: number;
   seconds?: number;
+  /** Its virtio-net header, where the plane's frames have one; default: none is partial or to be cut. */
+  header?: Uint8Array;
 }
 
 export interface Decision {
@@ -77,6 +80,8 @@ export class RecordingSink implements FrameSink {
   verdicts: number[] = [];
   copies: { frame: number; port: number }[] = [];
   rejects: { frame: number; l3: number }[] = [];
+  /** Frames given to the host's own stack. */
+  handed: number[] = [];
   answers = true;
   /** Port → lost code (see FrameSink.forward) for frames to it. */
   readonly lose = new Map<number, number>();
@@ -103,6 +108,11 @@ export class RecordingSink implements FrameSink {
     this.rejects.push({ frame, l3 });
     return this.answers;
   }
+
+  toHost(_slots: FrameSlots, frame: number): boolean {
+    this.handed.push(frame);
+    return this.answers;
+  }
 }
 
 export interface PlaneOptions {
@@ -115,6 +125,11 @@ export interface PlaneOptions {
   rejecting?: boolean;
   /** What follows the steering table. */
   follower?: TableFollower;
+  /** What is mapped, and its outside endpoints. */
+  maps?: Maps;
+  mapped?: readonly { address: string; proto: 'tcp' | 'udp'; port: number; guest: number }[];
+  /** Frames have a virtio-net header before them. */
+  headers?: boolean;
 }
 
 export const FIRST_SECOND = 1_700_000_000;
@@ -125,12 +140,15 @@ export class Plane {
   readonly counters: Counters;
   readonly sink = new RecordingSink();
   readonly slots: FrameSlots;
+  private readonly headers: boolean;
   private expected: CounterSnapshot;
 
   constructor(options: PlaneOptions = {}) {
-    const { entries = [], addresses = [], guests = 3, station, rejecting = false, follower } = options;
+    const { entries = [], addresses = [], guests = 3, station, rejecting = false, follower, maps, mapped = [], headers = false } = options;
+    this.headers = headers;
     this.writer = new TableWriter({ follower });
     fillTable(this.writer, entries, addresses);
+    for (const { address, proto, port, guest } of mapped) this.writer.map(ip(address), protoOf(proto), port, guest);
     this.slots = new FrameSlots(256);
     this.counters = new Counters(guests);
     this.expected = this.counters.read();
@@ -147,6 +165,7 @@ export class Plane {
       if (!list.includes(guest)) list.push(guest);
     }
     this.engine.memory.guests = sharing;
+    if (maps !== undefined) this.engine.map(maps, guests, headers);
   }
 
   ingress(...frames: (FrameIn | Uint8Array)[]): Decision[] {
@@ -161,6 +180,12 @@ export class Plane {
     return this.decisions('egress', guest);
   }
 
+  /** A frame of the last batch as it is now. */
+  frame(index = 0): Uint8Array {
+    const { bytes, offset, length } = this.slots;
+    return bytes.slice(offset[index], offset[index] + length[index]);
+  }
+
   /** The value of an endpoint's own entry or its wildcard. */
   value(address: string, proto: Entry['proto'], port: number): number {
     return this.engine.table.value(ip(address), protoOf(proto), port);
@@ -173,14 +198,15 @@ export class Plane {
   private lay(frames: (FrameIn | Uint8Array)[], guard: number): void {
     const { slots } = this;
     const given = frames.map((frame) => (frame instanceof Uint8Array ? { bytes: frame } : frame));
-    const gap = (index: number): number => (index * 5) % 7;
+    const gap = (index: number): number => ((index * 5) % 7) + (this.headers ? VNET_HEADER_BYTES : 0);
     const size = given.reduce((sum, { bytes }, index) => sum + bytes.length + gap(index), 0);
     const memory = new Uint8Array(new ArrayBuffer(size)).fill(guard);
     slots.lend(memory);
     slots.count = given.length;
     let at = 0;
-    given.forEach(({ bytes, wire = bytes.length, seconds = FIRST_SECOND }, index) => {
+    given.forEach(({ bytes, wire = bytes.length, seconds = FIRST_SECOND, header = new Uint8Array(VNET_HEADER_BYTES) }, index) => {
       at += gap(index);
+      if (this.headers) memory.set(header, at - VNET_HEADER_BYTES);
       memory.set(bytes, at);
       slots.offset[index] = at;
       slots.length[index] = bytes.length;
@@ -191,6 +217,7 @@ export class Plane {
     });
     this.sink.copies = [];
     this.sink.rejects = [];
+    this.sink.handed = [];
   }
 
   private decisions(direction: 'ingress' | 'egress', guest: number): Decision[] {
@@ -224,7 +251,7 @@ export class Plane {
     };
     if (this.sink.copyStatus === 0) for (const to of copies) guests[to].copies += 1;
     if (rejected && this.sink.answers) this.expected.answers += 1;
-    if (verdict >= 0) {
+    if (verdict >= 0 || verdict === TAKEN) {
       into(direction === 'ingress' ? ingress.forwarded : egress.forwarded);
       into(direction === 'ingress' ? guests[verdict - 1].ingress : guests[guest].egress);
       return;
