@@ -1,7 +1,7 @@
 /** Answers of the admin interface for people. */
 import type { NamedCounters } from './stats.js';
 import { count, plainTable } from './text-table.js';
-import type { GuestStatus, LeaseAnswer, LeaseLine, PortTexts, Status } from '../control/admin-api.js';
+import type { GuestStatus, LeaseAnswer, LeaseLine, MapStatus, PortTexts, Status } from '../control/admin-api.js';
 
 /** Longer lists of ports make no table. */
 const MOST_PORTS = 40;
@@ -41,6 +41,15 @@ export function leaseTable(leases: readonly LeaseLine[]): string {
 /** `verb`: what happened to the ports, `granted`. */
 export function leaseText(verb: string, { guest, changed, leased, until }: LeaseAnswer): string {
   return [`${verb}: ${ports(changed)}`, `guest ${guest} has now: ${ports(leased)}${until === null ? '' : `; the first ends at ${until}`}`].join('\n');
+}
+
+export function mapTable(guests: readonly MapStatus[]): string {
+  if (guests.length === 0) return 'No mapped guests.';
+  const rows = guests.flatMap(({ guest, inside, block, maps }) => [
+    ...maps.map(({ proto, ports, to }) => [guest, proto, ports, inside, to]),
+    [guest, 'tcp+udp', block === '' ? 'none' : block, inside, 'its own connections'],
+  ]);
+  return plainTable(['guest', 'proto', 'outside', 'inside', 'ports'], rows);
 }
 
 export function guestTable(guests: readonly GuestStatus[]): string {

@@ -77,6 +77,16 @@ const place = object({
 const hostSocket = object({ state: text, local: text, owner: textOrNull });
 const explanation = object({ proto, port: wholeNumber, places: list(place), host: { type: ['array', 'null'], items: hostSocket }, words: list(text) });
 
+const mapStatus = {
+  guest: text,
+  inside: text,
+  gateway: text,
+  block: { ...text, description: 'the ports that its own connections leave by' },
+  maps: list(object({ proto, ports: text, to: text })),
+};
+const mapChange = object({ ...mapStatus, message: text });
+const portGiven = { type: 'integer', minimum: 1, maximum: 65535, description: 'the inside port of the first outside port; left out: the same' } as const;
+
 interface RouteSchema {
   summary: string;
   body?: object;
@@ -108,6 +118,11 @@ export const schemas = {
     querystring: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven }, ['guest']),
   }),
   renew: route('Let all leases of a guest last from now on', leaseAnswer, { body: given({ guest: guestGiven }, ['guest']) }),
+  maps: route('Every mapped guest with what is mapped to it, or one of them', list(object(mapStatus)), { querystring: given({ guest: guestGiven }, []) }),
+  map: route('Map outside ports to a mapped guest; it is kept over restarts', mapChange, {
+    body: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven, to: portGiven }, ['guest']),
+  }),
+  unmap: route('Map outside ports no more: they are quarantined', mapChange, { querystring: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven }, ['guest']) }),
   explain: route('Who has an endpoint, since when, and where a frame for it goes', explanation, {
     querystring: given({ port: { type: 'integer', minimum: 1, maximum: 65535 }, proto }, ['port', 'proto']),
   }),

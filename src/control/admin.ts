@@ -12,7 +12,8 @@ import { connect } from 'node:net';
 import { dirname } from 'node:path';
 import swagger from '@fastify/swagger';
 import { fastify, type FastifyInstance } from 'fastify';
-import { type AdminDesk, Refused } from './admin-desk.js';
+import type { AdminDesk } from './admin-desk.js';
+import { Refused } from './admin-refused.js';
 import { schemas } from './admin-schemas.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
 import { type Config, place } from '../base/config.js';
@@ -110,6 +111,16 @@ async function createApp(desk: AdminDesk, log: Log): Promise<FastifyInstance> {
     return desk.revoke(query.guest, portsOf(query));
   });
   app.post<{ Body: Named }>('/leases/renew', { schema: schemas.renew }, ({ body }) => desk.renew(body.guest));
+  app.get<{ Querystring: { guest?: string } }>('/maps', { schema: schemas.maps }, ({ query }) => desk.maps.list(query.guest));
+  app.post<{ Body: Named & { to?: number } }>('/maps', { schema: schemas.map }, ({ body }) => {
+    if ((body.tcp === undefined) === (body.udp === undefined)) throw new Refused(400, 'ERR_REQUEST', 'say ports of one protocol (tcp or udp)');
+    portsOf(body);
+    return desk.maps.add(body.guest, { proto: body.tcp === undefined ? 'udp' : 'tcp', ports: body.tcp ?? body.udp ?? '', to: body.to ?? null });
+  });
+  app.delete<{ Querystring: Named }>('/maps', { schema: schemas.unmap }, ({ query }) => {
+    if (query.tcp === undefined && query.udp === undefined) throw new Refused(400, 'ERR_REQUEST', 'say which ports are to be mapped no more (tcp, udp)');
+    return desk.maps.remove(query.guest, portsOf(query));
+  });
   app.get<{ Querystring: { port: number; proto: ProtoName } }>('/explain', { schema: schemas.explain }, ({ query }) => desk.explain(query.proto, query.port));
   await app.ready();
   return app;

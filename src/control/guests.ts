@@ -18,15 +18,14 @@ import { existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { Control } from './control.js';
 import type { GuestLinks } from './guest-links.js';
+import { GuestMaps } from './guest-maps.js';
 import { claimAll } from './host-claims.js';
 import type { HostStack } from './host-stack.js';
-import { hostPorts } from './host-sockets.js';
 import { type Departed, type GuestPlan, leasedOnShared } from './lease-plan.js';
 import { NO_PORTS, type Ports, PROTOS } from './lease-state.js';
 import type { LivePlan } from './live-plan.js';
-import { withBlock } from './map-blocks.js';
+import type { MapEntry } from './map-changes.js';
 import type { Network } from './network.js';
-import { poolPorts } from './pool.js';
 import type { Publisher } from './publisher.js';
 import { resolveLeases } from './static-leases.js';
 import { LmdbStore } from './store-lmdb.js';
@@ -35,7 +34,6 @@ import { BerthError, ConfigError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import type { Interface } from '../io/interfaces.js';
 import { formatIpv4, formatMac } from '../wire/address.js';
-import { PortSet } from '../wire/port-set.js';
 
 export interface GuestsParts {
   config: Config;
@@ -56,6 +54,7 @@ export class Guests {
   /** null: nothing has needed it yet. */
   control: Control | null = null;
   private readonly parts: GuestsParts;
+  private readonly maps: GuestMaps;
   private planes: Planes | null = null;
   private store: LmdbStore | null = null;
   /** As the plan's guests, in any order. */
@@ -67,6 +66,16 @@ export class Guests {
   constructor(parts: GuestsParts) {
     this.parts = parts;
     this.configs = [...parts.config.guests];
+    this.maps = new GuestMaps({
+      ...parts,
+      configs: () => this.configs,
+      replace: (config) => {
+        this.configs = this.configs.map((one) => (one.name === config.name ? config : one));
+      },
+      store: () => (this.store !== null || existsSync(this.folder) ? this.openStore() : null),
+      control: () => this.control,
+      startControl: () => this.startControl(),
+    });
   }
 
   /** Adds the guests that an earlier daemon was given to the plan, which nobody has used yet. */
@@ -74,12 +83,13 @@ export class Guests {
     const { plan, nic, config } = this.parts;
     const before = join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
     if (!existsSync(this.folder) && existsSync(before)) renameSync(before, this.folder); // the name of earlier versions
-    for (const guest of plan.guests) if (guest.mapped !== null) plan.replace(guest, this.withBlock(guest));
+    for (const guest of plan.guests) if (guest.mapped !== null) plan.replace(guest, this.maps.withBlock(guest));
     if (!existsSync(this.folder)) return;
+    this.maps.restore();
     for (const [name, setting] of this.openStore().guests()) {
       try {
         const { guest, config } = this.resolve(name, setting);
-        plan.add({ ...this.withBlock(guest), index: plan.takeSlot() });
+        plan.add({ ...this.maps.withBlock(guest), index: plan.takeSlot() });
         this.configs.push(config);
       } catch (error) {
         this.leaveOut(name, error);
@@ -112,7 +122,7 @@ export class Guests {
     return this.inTurn(async (planes) => {
       const { plan, log } = this.parts;
       const { guest: asked, config } = this.resolve(name, setting);
-      const resolved = this.withBlock(asked);
+      const resolved = this.maps.withBlock(asked);
       this.refuseQuarantined(resolved);
       planes.publisher.refuseUnfit(resolved);
       const { plane, server } = await this.startControl();
@@ -153,6 +163,16 @@ export class Guests {
       this.parts.log.info({ guest: name }, `guest ${name} removed`);
       return guest;
     });
+  }
+
+  /** Maps one more entry for a mapped guest; the others do not notice. */
+  map(name: string, entry: MapEntry): Promise<void> {
+    return this.inTurn((planes) => this.maps.add(name, entry, planes.publisher));
+  }
+
+  /** Maps these outside ports no more; true if some are of the configuration, and so return with the next start. */
+  unmap(name: string, ports: Ports): Promise<boolean> {
+    return this.inTurn((planes) => this.maps.remove(name, ports, planes.publisher));
   }
 
   /** The host's shared addresses are these now: all leases on them follow. */
@@ -211,17 +231,6 @@ export class Guests {
     const resolved = { ...resolveLeases(together).guests[this.configs.length], atRunTime: true };
     refuseForeignMac(resolved, nic, together);
     return { guest: resolved, config: guest };
-  }
-
-  /** A mapped guest with the block for its own flows, which neither another guest nor the host has. */
-  private withBlock(guest: GuestPlan): GuestPlan {
-    if (guest.mapped === null || guest.mapped.blockSize === 0) return guest;
-    const { plan } = this.parts;
-    const others = [...plan.guests.filter(({ name }) => name !== guest.name), ...plan.departed];
-    const book = this.control?.plane.book.snapshot() ?? (existsSync(this.folder) ? this.openStore().load() : null);
-    const held = PROTOS.flatMap((proto) => (book?.[proto] ?? []).filter((run) => run.guest !== guest.name));
-    const taken = others.reduce((all, { tcp, udp }) => all.union(tcp).union(udp), PortSet.fromRanges(held).union(hostPorts()));
-    return withBlock(guest, poolPorts(plan.pool), taken);
   }
 
   private async end(guest: GuestPlan, planes: Planes): Promise<void> {

@@ -19,7 +19,7 @@ export function withBlock(guest: GuestPlan, pool: PortSet, taken: PortSet): Gues
 }
 
 /** The guest with the leases that follow from its maps and its block. */
-function withPorts(guest: GuestPlan): GuestPlan {
+export function withPorts(guest: GuestPlan): GuestPlan {
   const { mapped } = guest;
   if (mapped === null) return guest;
   const block = PortSet.fromRanges(mapped.block === null ? [] : [mapped.block]);

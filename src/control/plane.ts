@@ -123,6 +123,26 @@ export class ControlPlane {
     throw outcome.failure;
   }
 
+  /** The guest's leases of the configuration are `after`'s from now on; as addGuest. What it no longer has is quarantined. */
+  async changeGuest(after: GuestPlan, join: () => Promise<void>): Promise<void> {
+    const outcome = { failure: null as Error | null };
+    await this.perform(
+      (now) => {
+        const { changes, refusal } = this.book.checkFixed(after.name, after, now);
+        if (refusal !== null) outcome.failure = new BerthError(refusal.code, `guest ${after.name}: ${refusal.message}`);
+        else outcome.failure = attempt(() => this.parts.host.reserveGuest(after));
+        if (outcome.failure !== null) return { changes, refusal };
+        const fixed = this.book.setFixed(after.name, { tcp: after.tcp, udp: after.udp }, now);
+        return { ...fixed, changes: [...changes, ...fixed.changes] };
+      },
+      async () => {
+        if (outcome.failure === null) await join().catch((error: unknown) => (outcome.failure = error as Error));
+      },
+      null,
+    );
+    if (outcome.failure !== null) throw outcome.failure;
+  }
+
   /** Ends all that the guest has. `leave` has the plan and the table without it. */
   async removeGuest(guest: string, leave: () => void): Promise<void> {
     const leaveSilence = (): void => {

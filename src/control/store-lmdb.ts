@@ -5,6 +5,7 @@
  *   ['run', proto, first port]   → { last, guest, state, since, until, block }     disjoint; times are wall clock, ms
  *   ['epoch', guest]             → epoch
  *   ['guest', guest]             → { link, agent, … }              of a guest added while the daemon ran
+ *   ['map', guest]               → [{ tcp, to }, …]                added to a mapped guest of the configuration
  *
  * Commit       one synchronous transaction with its fdatasync (0.3 ms where measured), no overlapping sync. Commits of one
  *              turn of the event loop share one: a thousand changes a second do not cost a thousand syncs.
@@ -58,7 +59,7 @@ export class LmdbStore implements Store, GuestRecords {
         const [kind, name, first] = Array.isArray(key) ? key : [key];
         if (kind === 'run' && (name === 'tcp' || name === 'udp')) runs[name].push(checkRun(first, value));
         else if (kind === 'epoch' && typeof name === 'string' && typeof value === 'number') epochs[name] = value;
-        else if (kind !== 'format' && kind !== 'guest') throw new Error(`unknown record ${JSON.stringify(key)}`);
+        else if (kind !== 'format' && kind !== 'guest' && kind !== 'map') throw new Error(`unknown record ${JSON.stringify(key)}`);
       }
       checkRuns(runs.tcp);
       checkRuns(runs.udp);
@@ -69,11 +70,18 @@ export class LmdbStore implements Store, GuestRecords {
   }
 
   guests(): Map<string, unknown> {
-    try {
-      return new Map(Array.from(this.#db.getRange({ start: ['guest'], end: ['guest', '\uffff'] }), ({ key, value }) => [(key as [string, string])[1], value as unknown]));
-    } catch (cause) {
-      throw damaged(this.#path, cause);
-    }
+    return this.#byName('guest');
+  }
+
+  maps(): Map<string, unknown> {
+    return this.#byName('map');
+  }
+
+  putMaps(name: string, entries: readonly object[]): void {
+    this.#inTransaction(() => {
+      if (entries.length === 0) this.#db.removeSync(['map', name]);
+      else this.#db.putSync(['map', name], entries);
+    });
   }
 
   putGuest(name: string, setting: object): void {
@@ -96,6 +104,14 @@ export class LmdbStore implements Store, GuestRecords {
   async close(): Promise<void> {
     this.#flush();
     await this.#db.close();
+  }
+
+  #byName(kind: string): Map<string, unknown> {
+    try {
+      return new Map(Array.from(this.#db.getRange({ start: [kind], end: [kind, '\uffff'] }), ({ key, value }) => [(key as [string, string])[1], value as unknown]));
+    } catch (cause) {
+      throw damaged(this.#path, cause);
+    }
   }
 
   /** One transaction for all that waits. */

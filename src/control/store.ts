@@ -17,6 +17,9 @@ export interface GuestRecords {
   /** Durable when it returns. */
   putGuest(name: string, setting: object): void;
   removeGuest(name: string): void;
+  /** Maps that were added to guests of the configuration, by guest; none for an empty list. */
+  maps(): ReadonlyMap<string, unknown>;
+  putMaps(name: string, entries: readonly object[]): void;
 }
 
 export interface Store {

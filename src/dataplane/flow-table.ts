@@ -204,6 +204,17 @@ export class FlowTable {
     }
   }
 
+  /** Removes the guest's flows for which this holds: when its maps change. */
+  removeWhere(link: number, isGone: (slot: number) => boolean): void {
+    for (let flowClass = 0; flowClass < CLASSES; flowClass++) {
+      for (let slot = this.oldest[link * CLASSES + flowClass]; slot !== NO_FLOW; ) {
+        const after = this.newer[slot];
+        if (isGone(slot)) this.remove(slot);
+        slot = after;
+      }
+    }
+  }
+
   /** Removes one expendable flow of the guest; false where it has none. */
   private makeRoom(link: number): boolean {
     for (let n = 0; n < EXPENDABLE.length; n++) {

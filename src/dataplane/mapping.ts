@@ -92,7 +92,7 @@ export class Mapping {
     this.hasHeaders = hasHeaders;
   }
 
-  /** What holds from now on. Flows of a guest that is another one or has another address or block, or went by an address that is gone, end. */
+  /** What holds from now on. Flows end of a guest that is another one or has another address or block, of ports that are mapped no more, and all where the addresses change. */
   update({ outside, guests }: Maps): void {
     const given = new Map(guests.map((guest) => [guest.link, JSON.stringify([guest.inside, guest.block, outside])]));
     for (const link of this.links) if (given.get(link) !== this.given.get(link)) this.flows.forgetLink(link);
@@ -104,6 +104,7 @@ export class Mapping {
     for (const guest of guests) {
       const now = (this.guests[guest.link] = new MappedGuest(guest));
       const learned = before[guest.link];
+      this.flows.removeWhere(guest.link, (slot) => !this.holds(now, slot));
       if (now.stationHigh !== 0 || now.stationLow !== 0 || learned === undefined || learned.inside !== now.inside) continue;
       now.stationHigh = learned.stationHigh;
       now.stationLow = learned.stationLow;
@@ -115,6 +116,13 @@ export class Mapping {
     this.flows.forgetLink(link);
     this.guests[link] = undefined;
     this.given.delete(link);
+  }
+
+  /** Whether the flow may go on: by a port of the block, or by one that is configured for its inside port. */
+  private holds(guest: MappedGuest, slot: number): boolean {
+    const port = this.flows.outsidePort[slot];
+    if (port >= guest.blockFirst && port < guest.blockFirst + guest.blockSize) return true;
+    return guest.insidePort(this.flows.protocol[slot], port) === this.flows.insidePort[slot];
   }
 
   /** Ends what has been idle for too long: once a second of the frames' clock, a few steps a guest. */

@@ -120,7 +120,7 @@ describe('admin interface', () => {
     expect(document.openapi).toBe('3.1.0');
     const routes = Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
     expect(routes.sort()).toEqual([
-      ...['delete /guests/{name}', 'delete /leases', 'get /counters', 'get /explain', 'get /guests', 'get /health', 'get /leases', 'get /openapi.json', 'get /status', 'post /guests', 'post /leases', 'post /leases/renew'],
+      ...['delete /guests/{name}', 'delete /leases', 'delete /maps', 'get /counters', 'get /explain', 'get /guests', 'get /health', 'get /leases', 'get /maps', 'get /openapi.json', 'get /status', 'post /guests', 'post /leases', 'post /leases/renew', 'post /maps'],
     ]);
     for (const methods of Object.values(document.paths)) for (const one of Object.values(methods)) expect(one.summary).toBeTruthy();
   });

@@ -20,12 +20,14 @@ interface AddOptions extends AdminOptions {
   policy?: Settings;
   allow?: Settings;
   deny?: Settings;
+  map?: Settings;
 }
 
 const ADD_HELP = `
 Examples:
   $ berth guest add web --link netns=web,name=eth0 --agent /run/berth/web.sock
   $ berth guest add vm --link tap=tap-vm --lease tcp=2222,8000-8999,udp=53 --use all
+  $ berth guest add legacy --link tap=tap-legacy --map inside=10.0.7.2
   $ berth guest add db --config db.yaml --policy maxPorts=2048
 
   with db.yaml:
@@ -56,6 +58,7 @@ function add(): Command {
     .option('--policy <setting>', 'block=1024,maxPorts=4096,threshold=strict,implicit=true,leaseTime=1h', settings)
     .option('--allow <setting>', 'what it may ask for by name: tcp=PORTS,udp=PORTS', settings)
     .option('--deny <setting>', 'what it never gets: tcp=PORTS,udp=PORTS', settings)
+    .option('--map <setting>', 'a guest with an address of its own: inside=ADDRESS,gateway=ADDRESS,block=1024', settings)
     .addHelpText('after', ADD_HELP)
     .action(async (name: string, { admin, json, ...given }: AddOptions) => {
       const [{ askAdmin }, { guestTable }] = await Promise.all([import('../admin-client.js'), import('../admin-text.js')]);
@@ -88,10 +91,10 @@ function list(): Command {
     });
 }
 
-async function settingOf({ config, policy, allow, deny, ...rest }: Omit<AddOptions, 'admin' | 'json'>): Promise<object> {
+async function settingOf({ config, policy, allow, deny, map, ...rest }: Omit<AddOptions, 'admin' | 'json'>): Promise<object> {
   const file = config === undefined ? {} : (await import('../../base/config.js')).loadGuestFile(config);
   const limits = { ...policy, ...(allow === undefined ? {} : { allow }), ...(deny === undefined ? {} : { deny }) };
-  return { ...file, ...rest, ...(Object.keys(limits).length === 0 ? {} : { policy: limits }) };
+  return { ...file, ...rest, ...(map === undefined ? {} : { mode: 'map', ...map }), ...(Object.keys(limits).length === 0 ? {} : { policy: limits }) };
 }
 
 /** `tcp=80,443,udp=53` → { tcp: "80,443", udp: "53" }; numbers and truth values where the configuration has them. */
