@@ -42,7 +42,7 @@ export function mapsOf(guests: readonly GuestPlan[], shared: readonly number[]):
     guests: guests.flatMap(({ index, mapped, mac, link }) => {
       if (mapped === null) return [];
       const { inside, gateway, tcp, udp, block } = mapped;
-      return [{ link: index, inside, gateway, mac: link?.kind === 'tap' ? mac : null, tcp, udp, block }];
+      return [{ link: index, inside, gateway, mac: link?.kind === 'netns' ? 'nic' : mac, tcp, udp, block }];
     }),
   };
 }

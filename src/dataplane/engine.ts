@@ -78,7 +78,7 @@ export class Engine {
   /** What is mapped from now on. `links`: how many there may be; `hasHeaders`: frames have a virtio-net header before them. */
   map(maps: Maps, links: number, hasHeaders: boolean): void {
     if (this.memory.mapping === null && maps.guests.length === 0) return;
-    this.memory.mapping ??= new Mapping(links, hasHeaders);
+    this.memory.mapping ??= new Mapping(links, hasHeaders, this.station);
     this.memory.mapping.update(maps);
   }
 }

@@ -6,13 +6,15 @@
  * Configured   ranges of outside ports, each to inside ports from `to` on; one inside port has one outside port a protocol, so
  *              that an answer finds its way without a flow too: connections outlive the daemon.
  * Own flows    leave by a port of the guest's block on the first shared address, found from the inside port: the same one for the
- *              same inside port as long as that is free for the remote end (RFC 4787 REQ-1, as far as a block goes), after a restart too.
+ *              same inside port as long as that is free for the remote end (RFC 4787 REQ-1, as far as a block goes). After a restart the guest's
+ *              next frame of a flow brings it back; a guest that only listens in it is not heard again.
  * Gateway      the guest's way out: Berth answers ARP for it with GATEWAY_MAC on that link, and it is the source of what comes in.
- * Station      the guest's own MAC: configured or the NIC's (links that Berth makes), else learned from its frames.
+ * Station      the guest's own MAC: configured, or the NIC's (links that Berth makes), or unknown; what its frames say comes before all.
  * Unit         addresses as signed numbers (recent.ts says why); ports as numbers.
  */
 import { CLOSED, FLOW_ECHO, FlowTable, NO_FLOW } from './flow-table.js';
 import { NextHops } from './next-hops.js';
+import { type Station, stationOf } from './parse.js';
 import { FORGOTTEN, Recent } from './recent.js';
 import type { MappedLink, MapRange, Maps } from '../steering/maps.js';
 
@@ -36,13 +38,14 @@ export class MappedGuest {
   fullKey = -1;
   fullSecond = 0;
 
-  constructor({ inside, gateway, mac, block, tcp, udp }: MappedLink) {
+  /** `nic`: the NIC's MAC. */
+  constructor({ inside, gateway, mac, block, tcp, udp }: MappedLink, nic: Station) {
     this.inside = inside | 0;
     this.gateway = gateway | 0;
     if (mac !== null) {
-      const view = new DataView(mac.buffer, mac.byteOffset, 6);
-      this.stationHigh = view.getInt32(0);
-      this.stationLow = view.getUint16(4);
+      const { high, low } = mac === 'nic' ? nic : stationOf(mac);
+      this.stationHigh = high | 0;
+      this.stationLow = low;
     }
     this.blockFirst = block?.first ?? 0;
     this.blockSize = block === null ? 0 : block.last - block.first + 1;
@@ -80,14 +83,16 @@ export class Mapping {
   outsideAddress = 0;
   /** Frames have a virtio-net header before them, which says whether their checksum is partial. */
   readonly hasHeaders: boolean;
+  private readonly nic: Station;
   /** A link whose guest found no free port since this was last set to -1. */
   exhausted = -1;
   private links: number[] = [];
   private given = new Map<number, string>();
   private expiredAt = 0;
 
-  /** For `links` links at most. */
-  constructor(links: number, hasHeaders: boolean) {
+  /** For `links` links at most; `nic`: the NIC's MAC. */
+  constructor(links: number, hasHeaders: boolean, nic: Station) {
+    this.nic = nic;
     this.flows = new FlowTable(links);
     this.hasHeaders = hasHeaders;
   }
@@ -102,10 +107,10 @@ export class Mapping {
     const before = this.guests;
     this.guests = [];
     for (const guest of guests) {
-      const now = (this.guests[guest.link] = new MappedGuest(guest));
+      const now = (this.guests[guest.link] = new MappedGuest(guest, this.nic));
       const learned = before[guest.link];
       this.flows.removeWhere(guest.link, (slot) => !this.holds(now, slot));
-      if (now.stationHigh !== 0 || now.stationLow !== 0 || learned === undefined || learned.inside !== now.inside) continue;
+      if (learned === undefined || learned.inside !== now.inside || (learned.stationHigh === 0 && learned.stationLow === 0)) continue;
       now.stationHigh = learned.stationHigh;
       now.stationLow = learned.stationLow;
     }

@@ -16,8 +16,8 @@ export interface MappedLink {
   readonly inside: number;
   /** What Berth answers ARP for on the link. */
   readonly gateway: number;
-  /** The guest's own MAC, six bytes; null: to be learned. */
-  readonly mac: Uint8Array | null;
+  /** The guest's own MAC, six bytes; `nic`: the NIC's, as on every link that Berth makes; null: to be learned. */
+  readonly mac: Uint8Array | 'nic' | null;
   /** What its own flows leave by; null: it has none. */
   readonly block: { readonly first: number; readonly last: number } | null;
   readonly tcp: readonly MapRange[];

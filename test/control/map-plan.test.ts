@@ -46,7 +46,7 @@ describe('a mapped guest', () => {
   it('may have a MAC of its own on a tap; on a link of Berth’s it has the NIC’s', () => {
     const macs = (link: string) => mapsOf(plan(legacy('inside: 10.0.7.2', link)).guests, []).guests[0].mac;
     expect(macs('{ tap: t1, mac: "52:54:00:00:00:01" }')).toEqual(Uint8Array.of(0x52, 0x54, 0, 0, 0, 1));
-    expect(macs('{ tap: t1 }')).toBeNull();
+    expect([macs('{ tap: t1 }'), macs('{ netns: n1 }')]).toEqual([null, 'nic']);
   });
 
   it.each([
