@@ -7,8 +7,8 @@ import { liveTests } from '../support/live.js';
 const PROGRAM = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
 const NOBODY = { uid: 65_534, gid: 65_534 };
 
-function demo(as: Partial<typeof NOBODY> = {}): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [PROGRAM, 'demo'], { encoding: 'utf8', cwd: '/', timeout: 60_000, ...as });
+function demo(as: Partial<typeof NOBODY> = {}, ...what: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [PROGRAM, 'demo', ...what], { encoding: 'utf8', cwd: '/', timeout: 60_000, ...as });
 }
 
 it.skipIf(!liveTests('demo'))('the demo shows three servers at one address, and what agents bring', { timeout: 90_000 }, () => {
@@ -31,6 +31,18 @@ it.skipIf(!liveTests('demo'))('the demo shows three servers at one address, and 
   expect(stdout.match(/after \d+ ms$/gm)).toHaveLength(2);
   expect(stdout.trimEnd().split('\n').at(-1)).toBe('Everything the demo made has been removed.');
   expect(namespaces()).not.toMatch(/berth-demo/);
+});
+
+it.skipIf(!liveTests('demo'))('the demo of port mapping shows guests with private addresses behind the host\'s', { timeout: 60_000 }, () => {
+  const { status, stdout, stderr } = demo({}, 'map');
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  for (const line of [
+    /^the outside +http:\/\/192\.0\.2\.10:8443\/ +guest legacy +192\.0\.2\.1$/m,
+    /^guest legacy +http:\/\/192\.0\.2\.1:80\/ +the outside +192\.0\.2\.10$/m,
+    /^guest other +http:\/\/192\.0\.2\.10:8443\/ +guest legacy +192\.0\.2\.10$/m,
+    /^the outside +http:\/\/192\.0\.2\.10:9443\/ +nobody$/m,
+    /^the outside +http:\/\/192\.0\.2\.10:9443\/ +guest other +192\.0\.2\.1$/m,
+  ]) expect(stdout).toMatch(line);
 });
 
 const mayDrop = process.getuid?.() === 0 && spawnSync(process.execPath, [PROGRAM, '--version'], { cwd: '/', ...NOBODY }).status === 0;

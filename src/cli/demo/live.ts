@@ -1,60 +1,26 @@
 /**
  * The live demo: an outside client, a host and two guests in private network namespaces; a web server in each guest and
- * one on the host, all three at one IP address. Everything is removed at the end, also after a failure or a signal.
+ * one on the host, all three at one IP address.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { showAgents, startAgents } from './agents.js';
 import { Output } from './output.js';
 import { clientProgram, demoConfig, GUESTS, HOST_PORT, serverProgram, strayProgram, UNUSED_PORT } from './script.js';
-import { fallbackDemo } from './fallback.js';
-import { BerthError, messageOf } from '../../base/errors.js';
-import { endProcess, HOST_ADDRESS, Lab, OUTSIDE_ADDRESS } from '../lab.js';
+import { BerthError } from '../../base/errors.js';
+import { endProcess, HOST_ADDRESS, type Lab, OUTSIDE_ADDRESS } from '../lab.js';
 import { count, plainTable } from '../text-table.js';
 import type { NamedCounters } from '../stats.js';
 
 const SILENT_MS = 1000;
-/** A signal that has ended a tool has been taken by then. */
-const SIGNAL_MS = 50;
 /** A local port that no guest leases. */
 const STRAY_PORT = 40000;
 
 type Answer = { who: string; client: string } | null;
 
-/** Ends at SIGINT, SIGTERM and SIGHUP, with all removed. */
-export async function liveDemo(): Promise<void> {
-  let lab: Lab | null = null;
-  let interrupted = false;
-  const onSignal = (): void => {
-    if (interrupted) return;
-    interrupted = true;
-    void (lab?.close() ?? Promise.resolve()).then(() => {
-      process.stderr.write('berth: interrupted\n');
-      process.exit(1);
-    });
-  };
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
-  try {
-    lab = new Lab('demo');
-  } catch (error) {
-    await sleep(SIGNAL_MS);
-    if (!interrupted) await fallbackDemo(`No network namespaces can be made here (${messageOf(error)})`);
-    return;
-  }
-  try {
-    process.stdout.write(picture());
-    await play(lab);
-  } catch (error) {
-    await sleep(SIGNAL_MS);
-    if (!interrupted) throw error;
-  } finally {
-    await lab.close();
-  }
-  if (!interrupted) process.stdout.write('\nEverything the demo made has been removed.\n');
-}
-
-async function play(lab: Lab): Promise<void> {
+/** The demo with agents. */
+export async function play(lab: Lab): Promise<void> {
+  process.stdout.write(picture());
   const namespaces = new Map(GUESTS.map(({ name }) => [name, lab.addGuest(name)]));
   const file = join(lab.folder, 'berth.yaml');
   writeFileSync(file, demoConfig({ nic: 'eth0', folder: lab.folder, link: (guest) => `{ netns: ${namespaces.get(guest) ?? ''}, name: eth0 }` }));

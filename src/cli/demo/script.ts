@@ -58,12 +58,12 @@ export function serverProgram(who: string, port: number): string {
 }
 
 /** Fetches each port in turn and prints one JSON array of answers (null: silence for \`silentMs\`). For `node -e`. */
-export function clientProgram(ports: readonly number[], silentMs: number): string {
+export function clientProgram(ports: readonly number[], silentMs: number, address = HOST_ADDRESS): string {
   return `(async () => {
     const answers = [];
     for (const port of ${JSON.stringify(ports)}) {
       try {
-        const response = await fetch('http://${HOST_ADDRESS}:' + port + '/', { signal: AbortSignal.timeout(${silentMs}) });
+        const response = await fetch('http://${address}:' + port + '/', { signal: AbortSignal.timeout(${silentMs}) });
         answers.push(await response.json());
       } catch (error) {
         answers.push(null);
