@@ -6,6 +6,7 @@
  * Several      in one daemon share the process, the store and the admin interface, and nothing on the way of a frame: a guest is bound to the
  *              network of its address, and its link has that NIC's MAC. The first one has the shared addresses, the others only
  *              dedicated ones.
+ * Length       the order of starting is the design here, and every step of it is in this file.
  * Undoing      everything that is started adds how to undo it to the daemon's list.
  */
 import type { Config } from './base/config.js';

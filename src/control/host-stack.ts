@@ -8,6 +8,7 @@
  * Killed       the mute and the guests' interfaces stay, so that guest connections survive until the next daemon; sockets go. They
  *              also survive a next daemon that refuses its plan before it has changed anything.
  * Late         the reserved ports, by up to RESERVE_MS: the bound sockets keep the host off meanwhile, by choice or by chance.
+ * Length       what is changed and how it is undone, by this daemon or the next, stand together: apart, one would be forgotten.
  * Undoing      goes on after a failure; the first one is thrown at the end, and the state file kept for `berth clean`.
  */
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,8 @@
-/** What a configuration means: who has which endpoints, and what is refused because two would have one. */
+/**
+ * What a configuration means: who has which endpoints, and what is refused because two would have one.
+ *
+ * Length       tables of one rule each.
+ */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { parseConfig } from '../../src/base/config.js';
