@@ -19,6 +19,7 @@ import type { Owned } from './control/pools/address-pools.js';
 import { FloatingAddresses } from './control/pools/floating.js';
 import { resolveLeases } from './control/static-leases.js';
 import { addSnapshots, type CounterSnapshot } from './dataplane/counters.js';
+import { addTraffic, CpuLatency, GLANCE_MS } from './io/cpu-latency.js';
 import { findInterface, type Interface, interfaceNames } from './io/interfaces.js';
 import { Uplink } from './uplink.js';
 import { formatIpv4, parseIpv4 } from './wire/address.js';
@@ -34,6 +35,7 @@ export class Daemon {
   /** By the names of their networks, the first with the shared addresses. */
   private readonly nics: ReadonlyMap<string, Interface>;
   private uplinks: readonly Uplink[] = [];
+  private latency: CpuLatency | null = null;
   /** How to undo what has been started so far, in order of starting. */
   private readonly undo: (() => void | Promise<void>)[] = [];
   private stopped: Promise<void> | null = null;
@@ -113,9 +115,21 @@ export class Daemon {
     );
     this.undo.push(() => network.close());
     for (const uplink of uplinks) uplink.watch();
+    this.watchLatency();
     for (const address of plan.shared) {
       if (!nic.addresses.includes(address)) log.warn(`shared address ${formatIpv4(address)} is not on ${nic.name}: nothing answers ARP for it`);
     }
+  }
+
+  private watchLatency(): void {
+    const { config, uplinks, log } = this;
+    if (config.cpuLatency === 'off') return;
+    const latency = (this.latency = new CpuLatency(config.cpuLatency, () => uplinks.map((uplink) => uplink.traffic()).reduce(addTraffic), log));
+    const timer = setInterval(() => latency.glance(), GLANCE_MS);
+    this.undo.push(() => {
+      clearInterval(timer);
+      latency.close();
+    });
   }
 
   private uplinkOf(network: string): Uplink {
@@ -145,7 +159,7 @@ export class Daemon {
       return { ...rest, guests: Object.fromEntries(this.guestNames.map((name, at) => [name, tallies[at]])) };
     };
     const [{ links, publisher }, ...others] = this.uplinks;
-    const parts = { plan, nic, backend: config.backend, notInUse: config.notInUse, links, publisher, others, counters, guests };
+    const parts = { plan, nic, backend: config.backend, notInUse: config.notInUse, links, publisher, others, counters, guests, latency: () => this.latency?.report ?? null };
     const desk = new AdminDesk({
       ...parts,
       get control() {

@@ -23,6 +23,7 @@ import { EngineThread } from './dataplane/thread.js';
 import type { WorkerStart } from './dataplane/worker-protocol.js';
 import { CapIo } from './io/cap-io.js';
 import { createCapRings } from './io/cap-ring.js';
+import type { Traffic } from './io/cpu-latency.js';
 import { FastPath } from './io/fast-path.js';
 import { filterRings } from './io/host-filter.js';
 import { type Interface, interfaceIndex } from './io/interfaces.js';
@@ -161,6 +162,11 @@ export class Uplink {
   readCounters(): CounterSnapshot & { dhcp?: DhcpCounters } {
     const counters = this.counters.read(this.plan.guests.map(({ index }) => index));
     return this.dhcp === null ? counters : { ...counters, dhcp: this.dhcp.counters };
+  }
+
+  /** Guests' frames and bytes so far, both ways, modulo 2^32. */
+  traffic(): Traffic {
+    return this.counters.traffic();
   }
 
   /** Tells the neighbours that the address is at this NIC. */

@@ -10,6 +10,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { writeChart } from './chart.mjs';
 import { CONTENDERS } from './contenders.mjs';
@@ -22,6 +23,8 @@ import { median } from '../support/measure.mjs';
 
 /** For what comes after the rounds: the goals of the steering loop, the chart. */
 const RESERVE_SECONDS = 30;
+/** Between two contenders: Berth keeps the processors awake for 100 ms after its traffic, and the next one is to have nothing of it. */
+const REST_MS = 130;
 const RESULTS = path.resolve(import.meta.dirname, '../results');
 
 const { values } = parseArgs({ options: { quick: { type: 'boolean' }, rounds: { type: 'string' }, only: { type: 'string' } } });
@@ -86,6 +89,7 @@ async function runRound(round) {
     for (const workload of WORKLOADS) {
       for (const site of inOrder) {
         if (interrupted || !site.ready || (site.bulkOnly && !workload.bulk)) continue;
+        await sleep(REST_MS);
         const result = (await attempt(site.name, workload.name, () => workload.run(site, plan))) ?? {};
         for (const [metric, value] of Object.entries(result)) (found[site.name][metric] ??= [])[round] = value;
       }

@@ -13,6 +13,7 @@ import { nearest } from './nearest.js';
 const EXPECT_ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
 const EXPECT_AGENT = 'an agent, as { socket: /run/berth/web.sock }';
 const EXPECT_GUEST_NAME = 'a guest name: a letter or digit, then at most 62 letters, digits, ".", "_" or "-"';
+const EXPECT_LATENCY = 'auto, off, or microseconds, 0 to 1000';
 const EXPECT_LEASE = 'a lease, as { tcp: "80,8000-8999", udp: 53 } or { address: 192.0.2.11 }';
 const EXPECT_LINK = 'a link, as { tap: tap-web } or { netns: web, name: eth0 }';
 const EXPECT_POLICY = 'a policy, as { maxPorts: 4096, allow: { tcp: "80,443" } }';
@@ -97,6 +98,7 @@ const root = z.strictObject(
     nic: interfaceName.optional(),
     backend: z.enum(['packet', 'cap'], { error: 'packet or cap' }).optional(),
     fastPath: z.enum(['auto', 'off'], { error: 'auto or off' }).optional(),
+    cpuLatency: z.union([z.enum(['auto', 'off']), wholeNumber(0, 1000, EXPECT_LATENCY)], { error: EXPECT_LATENCY }).optional(),
     addresses: z.union([address, addressList], { error: EXPECT_ADDRESSES }).optional(),
     notInUse: z.enum(['drop', 'reject'], { error: 'drop or reject' }).optional(),
     rejectRate: wholeNumber(1, 1_000_000, 'a whole number of answers a second, 1 to 1000000').optional(),

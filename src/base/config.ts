@@ -86,6 +86,8 @@ export interface Config {
   readonly backend: 'packet' | 'cap';
   /** auto: the kernel steers what is plainly in use, where it can; off: the engine steers every frame. */
   readonly fastPath: 'auto' | 'off';
+  /** µs that a processor may take to wake while guests exchange small frames at a rate; off: as long as it likes */
+  readonly cpuLatency: number | 'auto' | 'off';
   /** null: the NIC's own */
   readonly addresses: readonly string[] | null;
   readonly notInUse: 'drop' | 'reject';
@@ -224,6 +226,7 @@ function applyDefaults(raw: RawConfig, file: string, lines: Lines, problems: Pro
     nic: raw.nic ?? networks.at(0)?.nic ?? null,
     backend: raw.backend ?? 'packet',
     fastPath: raw.fastPath ?? 'auto',
+    cpuLatency: raw.cpuLatency ?? 'auto',
     addresses: typeof raw.addresses === 'string' ? [raw.addresses] : (raw.addresses ?? null),
     notInUse: raw.notInUse ?? 'drop',
     rejectRate: raw.rejectRate ?? 100,

@@ -7,7 +7,7 @@ import type { GuestStatus, LeaseAnswer, LeaseLine, PoolLine, PortTexts, Status }
 const MOST_PORTS = 40;
 
 export function statusText(status: Status): string {
-  const { nic, networks, addresses, guests, pid, startedAt, notInUse, agents } = status;
+  const { nic, networks, addresses, guests, pid, startedAt, notInUse, agents, cpuLatency } = status;
   const { ingress, egress, kernelDrops } = status.counters as NamedCounters;
   const discarded = new Map<string, number>();
   for (const [reason, { frames }] of [...Object.entries(ingress.discarded), ...Object.entries(egress.discarded)]) discarded.set(reason, (discarded.get(reason) ?? 0) + frames);
@@ -22,6 +22,7 @@ export function statusText(status: Status): string {
     `Discarded: ${discarded.size === 0 ? 'none' : Array.from(discarded, ([reason, frames]) => `${reason} ${count(frames)}`).join(', ')}.`,
   ];
   if (agents.bad + agents.closed > 0) lines.push(`Agents: ${count(agents.bad)} bad messages, ${count(agents.closed)} sessions ended for them.`);
+  if (cpuLatency !== null && cpuLatency.heldMs > 0) lines.push(`Processors kept awake for ${count(cpuLatency.heldMs / 1000)} s in all${cpuLatency.isHeld ? ', also now' : ''}.`);
   return lines.join('\n');
 }
 

@@ -55,7 +55,14 @@ function describeHost(config: Config, plan: LeasePlan): string[] {
     const missing = [config.nic === null ? '`nic`' : '', unlinked > 0 ? `a \`link\` for ${plural(unlinked, 'guest', 'guests')}` : ''];
     lines.push(`Enough for \`berth replay\`; \`berth run\` also needs ${missing.filter((text) => text !== '').join(' and ')}.`);
   }
+  if (states(config, ['cpuLatency'])) lines.push(describeLatency(config));
   return lines;
+}
+
+function describeLatency({ cpuLatency }: Config): string {
+  if (cpuLatency === 'off') return 'Processors may sleep however busy the guests are.';
+  const limit = cpuLatency === 0 ? 'are kept from sleeping' : cpuLatency === 'auto' ? 'are kept from deep sleep' : `are kept from sleep that takes longer than ${cpuLatency} µs to wake from`;
+  return `While guests exchange small frames at a rate, processors ${limit}.`;
 }
 
 function wishOf(config: Config, guest: GuestPlan): AddressWish | null {

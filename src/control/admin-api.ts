@@ -53,6 +53,8 @@ export interface Status {
   guests: GuestStatus[];
   /** Of all agents: messages that were not understood or not allowed, sessions ended for that. */
   agents: { bad: number; closed: number };
+  /** Whether processors are kept awake now, and for how long they were in all; null: never. */
+  cpuLatency: { isHeld: boolean; heldMs: number } | null;
   counters: object;
 }
 

@@ -20,6 +20,7 @@ import { NEVER, NO_PORTS, type Ports, PROTOS, type ProtoName } from './lease-sta
 import type { Publisher } from './publisher.js';
 import { isStoreFailure } from './store.js';
 import { BerthError } from '../base/errors.js';
+import type { LatencyReport } from '../io/cpu-latency.js';
 import type { Interface } from '../io/interfaces.js';
 import { IMPLICIT, LINK_SHIFT, MAY_IMPLY } from '../steering/table-layout.js';
 import { SteeringTable } from '../steering/table.js';
@@ -44,6 +45,8 @@ export interface DeskParts extends DeskUplink {
   /** Adds and removes guests. */
   guests: Pick<Guests, 'add' | 'remove'>;
   counters: () => object;
+  /** null: `cpuLatency: off` */
+  latency: () => LatencyReport | null;
 }
 
 /** What cannot be done, with the status that HTTP has for it. */
@@ -91,6 +94,7 @@ export class AdminDesk {
       notInUse,
       guests: this.guests(),
       agents: control === null ? { bad: 0, closed: 0 } : { ...control.server.counters },
+      cpuLatency: this.parts.latency(),
       counters: this.counters(),
     };
   }

@@ -49,6 +49,7 @@ const status = object({
   notInUse: text,
   guests: list(guest),
   agents: object({ bad: wholeNumber, closed: wholeNumber }),
+  cpuLatency: { ...object({ isHeld: yesNo, heldMs: wholeNumber }), type: ['object', 'null'] },
   counters,
 });
 const health = object({ status: { type: 'string', enum: ['ok', 'degraded'] }, pid: wholeNumber, startedAt: time, problems: list(text) });

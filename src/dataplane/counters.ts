@@ -105,6 +105,8 @@ export interface KernelCounters {
   /** By link: frames that its interface was given, by the kernel or by the engine, and dropped: the engine knows of its own (link-full). */
   dropped(): (link: number) => number;
   left(): Partial<Record<Reason, Tally>>;
+  /** What it has steered in all, modulo 2^32: without looking at 64 bits of each link. */
+  traffic(): Tally;
 }
 
 export class Counters {
@@ -219,6 +221,13 @@ export class Counters {
       punts: this.values[PUNTS],
       guests,
     };
+  }
+
+  /** What was forwarded both ways, modulo 2^32. */
+  traffic(): Tally {
+    const steered = this.kernel?.traffic() ?? { frames: 0, bytes: 0 };
+    const [ingress, egress] = [this.tally(0), this.tally(DIRECTION_WORDS)];
+    return { frames: (ingress.frames + egress.frames + steered.frames) >>> 0, bytes: (ingress.bytes + egress.bytes + steered.bytes) >>> 0 };
   }
 
   private passed(): Partial<Record<Reason, Tally>> {

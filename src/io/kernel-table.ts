@@ -62,6 +62,8 @@ export class KernelTable {
   private readonly activity: Uint32Array;
   private readonly links: Uint32Array;
   private readonly linkCounts: BigUint64Array;
+  /** …their lower halves at even places. */
+  private readonly lowWords: Uint32Array;
   private readonly leftCounts: BigUint64Array;
   /** By their index in the steering table. */
   private readonly byIndex: (Address | undefined)[] = [];
@@ -90,6 +92,7 @@ export class KernelTable {
       this.activity = new Uint32Array(this.show(this.maps.activity, ROWS * ACTIVITY_BYTES));
       this.links = new Uint32Array(this.show(this.maps.links, links * LINK_BYTES));
       this.linkCounts = new BigUint64Array(this.show(this.maps.linkCounters, links * LINK_COUNTER_BYTES));
+      this.lowWords = new Uint32Array(this.linkCounts.buffer);
       this.leftCounts = new BigUint64Array(this.show(this.maps.leftCounters, LEFT_REASONS.length * COUNTER_BYTES));
     } catch (error) {
       this.close();
@@ -165,6 +168,18 @@ export class KernelTable {
     const all = { ingress: { ...this.retired.ingress }, egress: { ...this.retired.egress } };
     for (let link = 0; link < this.linkCounts.length / 4; link++) addTo(all, this.steeredFor(link));
     return all;
+  }
+
+  /** What it has steered both ways for links that are attached, modulo 2^32. */
+  traffic(): Tally {
+    const { lowWords } = this;
+    let frames = 0;
+    let bytes = 0;
+    for (const link of this.interfaces.keys()) {
+      frames += lowWords[8 * link] + lowWords[8 * link + 4];
+      bytes += lowWords[8 * link + 2] + lowWords[8 * link + 6];
+    }
+    return { frames: frames >>> 0, bytes: bytes >>> 0 };
   }
 
   /** A detached link's guest has left: the next one's numbers begin anew. */

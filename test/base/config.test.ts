@@ -30,6 +30,7 @@ describe('a configuration that is right', () => {
       nic: 'eth0',
       backend: 'cap',
       fastPath: 'auto',
+      cpuLatency: 'auto',
       addresses: ['192.0.2.10', '192.0.2.11'],
       notInUse: 'reject',
       rejectRate: 5,
@@ -58,6 +59,7 @@ describe('a configuration that is right', () => {
       nic: null,
       backend: 'packet',
       fastPath: 'auto',
+      cpuLatency: 'auto',
       addresses: null,
       notInUse: 'drop',
       rejectRate: 100,
@@ -112,7 +114,7 @@ const INTERFACE = 'an interface name: 1 to 15 bytes without white space or any o
 const ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
 const PORTS = 'ports, as 80 or "80,443,8000-8999"';
 const LINK = 'a link, as { tap: tap-web } or { netns: web, name: eth0 }';
-const ROOT_KEYS = 'nic, backend, fastPath, addresses, notInUse, rejectRate, guests, admin, store, pool, networks, pools';
+const ROOT_KEYS = 'nic, backend, fastPath, cpuLatency, addresses, notInUse, rejectRate, guests, admin, store, pool, networks, pools';
 const GUEST_KEYS = 'link, lease, use, agent, policy, pool';
 const SOCKET = 'an absolute path of at most 107 bytes, as /run/berth/web.sock';
 const GROUP = 'a group of this host, as berth, or its number';
@@ -151,6 +153,8 @@ describe('a configuration that is wrong: one line', () => {
     ['ports as a list', 'guests: { web: { lease: { tcp: [80] } } }', 'ERR_CONFIG_VALUE', `f.yaml:1: guests.web.lease.tcp: wrong value (got a list, expected ${PORTS})`],
     ['ports of nothing', 'guests:\n  web:\n    use: { tcp: }', 'ERR_CONFIG_VALUE', `f.yaml:3: guests.web.use.tcp: wrong value (got nothing, expected ${PORTS})`],
     ['use that is not all', 'guests: { web: { use: some } }', 'ERR_CONFIG_VALUE', 'f.yaml:1: guests.web.use: wrong value (got "some", expected all, or ports as { tcp: "80,8000-8010" })'],
+    ['no latency', 'cpuLatency: 1ms', 'ERR_CONFIG_VALUE', 'f.yaml:1: cpuLatency: wrong value (got "1ms", expected auto, off, or microseconds, 0 to 1000)'],
+    ['a latency below none', 'cpuLatency: -1', 'ERR_CONFIG_VALUE', 'f.yaml:1: cpuLatency: wrong value (got -1, expected auto, off, or microseconds, 0 to 1000)'],
     ['an unknown back end', 'backend: xdp', 'ERR_CONFIG_VALUE', 'f.yaml:1: backend: wrong value (got "xdp", expected packet or cap)'],
     ['an unknown policy', 'notInUse: ignore', 'ERR_CONFIG_VALUE', 'f.yaml:1: notInUse: wrong value (got "ignore", expected drop or reject)'],
     ['a rate of 0', 'rejectRate: 0', 'ERR_CONFIG_VALUE', 'f.yaml:1: rejectRate: wrong value (got 0, expected a whole number of answers a second, 1 to 1000000)'],

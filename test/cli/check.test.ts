@@ -78,6 +78,15 @@ guests:
     ]);
   });
 
+  it.each([
+    ['off', 'Processors may sleep however busy the guests are.'],
+    ['auto', 'While guests exchange small frames at a rate, processors are kept from deep sleep.'],
+    ['0', 'While guests exchange small frames at a rate, processors are kept from sleeping.'],
+    ['20', 'While guests exchange small frames at a rate, processors are kept from sleep that takes longer than 20 µs to wake from.'],
+  ])('says what `cpuLatency: %s` means', (value, text) => {
+    expect(describeText(`nic: eth0\naddresses: 192.0.2.10\ncpuLatency: ${value}`)).toContain(text);
+  });
+
   it('says what is still missing to run', () => {
     expect(describeText('addresses: 192.0.2.10\nguests: { a: { lease: { tcp: 80 } } }')).toEqual([
       'berth.yaml is valid.',

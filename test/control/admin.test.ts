@@ -84,7 +84,7 @@ async function open({ agents = true, extra = '' } = {}): Promise<Desk> {
   }
   const links = { stateOf: (name: string) => ({ description: `tap tap-${name}`, attached: name !== 'plain' }) } as unknown as GuestLinks;
   const nic = { name: 'eth0', mac: '02:00:00:00:00:01', mtu: 1500 } as Interface;
-  const desk = new AdminDesk({ plan, nic, backend: 'packet', notInUse: config.notInUse, links, publisher, control, guests: {} as Guests, counters: () => ({ kernelDrops: 7, guests: { web: { lost: 1 } } }) });
+  const desk = new AdminDesk({ plan, nic, backend: 'packet', notInUse: config.notInUse, links, publisher, control, guests: {} as Guests, latency: () => ({ isHeld: true, heldMs: 1500 }), counters: () => ({ kernelDrops: 7, guests: { web: { lost: 1 } } }) });
   const admin = await AdminServer.start(config, desk, NO_POOLS, log);
   onTestFinished(() => admin.close());
   return { path, plane: control?.plane ?? null, told, announced, ask: (asked, query = {}) => askAdmin(path, { path: asked, query }) };
@@ -99,9 +99,10 @@ describe('admin interface', () => {
     const { ask, plane } = await open();
     await plane!.grantBlock('web');
     await plane!.use('web', tcp('20000'));
-    const { guests, agents, counters, addresses, nic } = await ask<Status>('/status');
-    expect({ agents, counters, addresses, nic }).toEqual({
+    const { guests, agents, cpuLatency, counters, addresses, nic } = await ask<Status>('/status');
+    expect({ agents, cpuLatency, counters, addresses, nic }).toEqual({
       agents: { bad: 3, closed: 1 },
+      cpuLatency: { isHeld: true, heldMs: 1500 },
       counters: { kernelDrops: 7, guests: { web: { lost: 1 } } },
       addresses: ['192.0.2.10', '192.0.2.11'],
       nic: { name: 'eth0', mac: '02:00:00:00:00:01', mtu: 1500, backend: 'packet' },

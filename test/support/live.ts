@@ -68,6 +68,7 @@ export interface Setting {
   addresses?: string[];
   backend?: 'packet' | 'cap';
   fastPath?: 'auto' | 'off';
+  cpuLatency?: 'auto' | 'off' | number;
   notInUse?: 'drop' | 'reject';
   rejectRate?: number;
   admin?: { socket: string };
