@@ -18,6 +18,7 @@ namespace {
 constexpr uint32_t kTcxIngress = 46;
 // BPF_F_BEFORE: with nothing named to be before, the first of all.
 constexpr uint32_t kBefore = 1u << 3;
+constexpr int kMostTries = 20;
 
 // The kernel's own way to say "a pointer" in an attribute.
 uint64_t Address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
@@ -62,7 +63,10 @@ int LoadProgram(ProgramUse use, const void* instructions, uint32_t count, const 
   attributes.insns = Address(instructions);
   attributes.insn_cnt = count;
   attributes.license = Address(license);
-  return Bpf(BPF_PROG_LOAD, attributes);
+  // The verifier gives up where a signal is pending, such as that of a child that has ended.
+  int result = -EAGAIN;
+  for (int tries = 0; result == -EAGAIN && tries < kMostTries; tries++) result = Bpf(BPF_PROG_LOAD, attributes);
+  return result;
 }
 
 int AttachSocketFilter(int socket, int program) {
