@@ -4,12 +4,14 @@
  *
  * Synchronous  each line is written before the call returns, so that none is lost at exit: pino-pretty is used as a
  *              function on the line, not as a stream or a worker, which would still hold some.
+ * Loaded       pino-pretty, only where it is needed: a daemon that is started again has guests that wait.
  * Unwritable   a line that standard output does not take (a full disk, a reader that is gone) is lost: no log line is worth
  *              ending the daemon for, or its memory.
  * Not here     the data path: it has counters, and no log in its loop.
  */
+import { createRequire } from 'node:module';
 import { pino, stdTimeFunctions, type DestinationStream, type Level, type Logger } from 'pino';
-import pretty from 'pino-pretty';
+import type pretty from 'pino-pretty';
 
 /** Lines that could not be written are held for the next attempt, up to so many bytes; further ones are dropped. */
 const HELD_BYTES = 64 * 1024;
@@ -48,7 +50,8 @@ function standardOutput(): DestinationStream {
 }
 
 function prettyInto(destination: DestinationStream): DestinationStream {
-  const format = pretty.prettyFactory({
+  const { prettyFactory } = createRequire(import.meta.url)('pino-pretty') as typeof pretty;
+  const format = prettyFactory({
     colorize: process.stdout.hasColors?.() === true && process.env['NO_COLOR'] === undefined,
     translateTime: 'SYS:HH:MM:ss.l',
     singleLine: true,
