@@ -6,8 +6,8 @@
  * MTU          1500 on the outside, and between forwarder and guest too, but for `pasta`: its own default there is 65520, with which
  *              it is faster; `pasta 1500` is the same at everybody's MTU.
  * Defaults     as each comes: offloads on, no tuning. dnat and tc: what an administrator would type.
- * `set`        prepares host and guest of a site and returns { pids, at }: the forwarder's processes (none: the
- *              kernel does it) and the namespace that the server is to run in.
+ * `set`        prepares host and guest of a site and returns { pids, at, address }: the forwarder's processes (none: the
+ *              kernel does it), the namespace that the server is to run in, and where it is reached, if not at the host's address.
  * `needs`      the command, and Debian's package that has it.
  */
 import { once } from 'node:events';
@@ -20,6 +20,7 @@ import { FIRST_PORT, LAST_PORT, runLoad } from '../support/load.mjs';
 
 const HOST = '192.0.2.10';
 const OUTSIDE = '192.0.2.1';
+const DEDICATED = '192.0.2.20';
 const PORTS = `${FIRST_PORT}-${LAST_PORT}`;
 /** A block, so that the guest has some for what it sends itself (bench:guard). */
 const BERTH_PORTS = `${FIRST_PORT}-${FIRST_PORT + 999}`;
@@ -32,6 +33,7 @@ export const CONTENDERS = {
   tc: { what: 'tc redirect (u32, mirred) into a guest on a veth, same address and MAC', needs: ['tc', 'iproute2'], set: setTc },
   berth: { what: 'Berth, static leases', set: (lab, guest) => setBerth(lab, guest, 'auto') },
   engine: { what: 'Berth with `fastPath: off`: every frame through the engine, the guest on a tap', set: (lab, guest) => setBerth(lab, guest, 'off') },
+  dedicated: { what: 'Berth, a dedicated address of a pool, answered for by proxy ARP', set: setDedicated },
   pasta: { what: 'pasta -t -u, its default MTU of 65520 towards the guest', needs: ['pasta', 'passt'], set: (lab, guest) => setPasta(lab, guest) },
   'pasta 1500': { what: 'pasta with an MTU of 1500 towards the guest; bulk only', needs: ['pasta', 'passt'], bulkOnly: true, set: (lab, guest) => setPasta(lab, guest, 1500) },
   slirp4netns: { what: 'slirp4netns with add_hostfwd, its default MTU of 1500', needs: ['slirp4netns', 'slirp4netns'], set: setSlirp },
@@ -70,9 +72,22 @@ function setTc(lab, guest) {
 }
 
 async function setBerth(lab, guest, fastPath) {
+  const daemon = await startBerth(lab, fastPath, { link: { netns: guest }, lease: { tcp: BERTH_PORTS, udp: BERTH_PORTS }, use: 'all' });
+  lab.configure(guest, 'eth0', HOST, OUTSIDE);
+  return { pids: [daemon.pid], at: guest };
+}
+
+async function setDedicated(lab, guest) {
+  const daemon = await startBerth(lab, 'auto', { link: { netns: guest }, pool: {}, use: 'all' }, { pools: { floating: { addresses: DEDICATED } } });
+  lab.configure(guest, 'eth0', DEDICATED, OUTSIDE);
+  return { pids: [daemon.pid], at: guest, address: DEDICATED };
+}
+
+/** A daemon with one guest, ready. */
+async function startBerth(lab, fastPath, guest, more = {}) {
   const config = path.join(lab.folder, 'berth.yaml');
-  const guests = { bench: { link: { netns: guest }, lease: { tcp: BERTH_PORTS, udp: BERTH_PORTS }, use: 'all' } };
-  fs.writeFileSync(config, JSON.stringify({ nic: 'eth0', fastPath, admin: { socket: path.join(lab.folder, 'admin.sock') }, guests })); // JSON is YAML
+  const setting = { nic: 'eth0', fastPath, admin: { socket: path.join(lab.folder, 'admin.sock') }, store: { path: path.join(lab.folder, 'store') }, ...more, guests: { bench: guest } };
+  fs.writeFileSync(config, JSON.stringify(setting)); // JSON is YAML
   const daemon = lab.spawn(lab.host, [process.execPath, path.join(DIST, 'cli/main.js'), 'run', '--config', config]);
   let said = '';
   daemon.stderr.on('data', (data) => (said += data));
@@ -83,8 +98,7 @@ async function setBerth(lab, guest, fastPath) {
     });
     daemon.once('exit', () => reject(new Error(`berth ended: ${said}`)));
   });
-  lab.configure(guest, 'eth0', HOST, OUTSIDE);
-  return { pids: [daemon.pid], at: guest };
+  return daemon;
 }
 
 /**

@@ -32,8 +32,9 @@ export class Site {
     lab.run(lab.host, ['ip', 'route', 'add', 'default', 'via', OUTSIDE_ADDRESS]);
     // Short connections leave their ports in TIME_WAIT for a minute.
     lab.run(lab.outside, ['sh', '-c', 'echo 10000 65000 > /proc/sys/net/ipv4/ip_local_port_range']);
-    const { pids, at } = await CONTENDERS[this.name].set(lab, this.guest);
+    const { pids, at, address = HOST_ADDRESS } = await CONTENDERS[this.name].set(lab, this.guest);
     this.pids = pids;
+    this.address = address;
     this.server = (await startServer(lab, at)).pid;
     for (const deadline = performance.now() + READY_MS; ; await sleep(50)) {
       try {
@@ -46,7 +47,7 @@ export class Site {
   }
 
   run(command, ...numbers) {
-    return runLoad(this.lab, this.lab.outside, command, { address: HOST_ADDRESS }, ...numbers);
+    return runLoad(this.lab, this.lab.outside, command, { address: this.address }, ...numbers);
   }
 
   /** Bulk to a server of the host's own, which is none of the forwarder's business; `forwarder`: the CPU seconds that it used. */
