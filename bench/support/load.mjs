@@ -19,14 +19,31 @@ export async function startServer(lab, namespace, first = FIRST_PORT) {
   return child;
 }
 
+/** As runLoad, in the background: resolves to what the client prints. */
+export async function spawnLoad(lab, namespace, command, where, ...numbers) {
+  const child = lab.spawn(namespace, commandLine(command, where, numbers));
+  let output = '';
+  child.stdout.on('data', (data) => (output += data));
+  await once(child, 'close');
+  return checkOutput(command, output);
+}
+
 /** Runs a client to its end against the server at `address` (and its `first` port); returns what it prints, throws what it complains of. */
-export function runLoad(lab, namespace, command, { address, first = FIRST_PORT }, ...numbers) {
+export function runLoad(lab, namespace, command, where, ...numbers) {
   let output;
   try {
-    output = lab.run(namespace, [PROGRAM, command, address, String(first), ...numbers.map((number) => String(Math.round(number)))]);
+    output = lab.run(namespace, commandLine(command, where, numbers));
   } catch (error) {
     output = error.stdout || JSON.stringify({ error: error.message });
   }
+  return checkOutput(command, output);
+}
+
+function commandLine(command, { address, first = FIRST_PORT }, numbers) {
+  return [PROGRAM, command, address, String(first), ...numbers.map((number) => String(Math.round(number)))];
+}
+
+function checkOutput(command, output) {
   const result = JSON.parse(output);
   if (result.error !== undefined) throw new Error(`${command}: ${result.error}`);
   return result;
