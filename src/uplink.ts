@@ -13,9 +13,11 @@ import type { Config } from './base/config.js';
 import { BerthError, messageOf } from './base/errors.js';
 import type { Log } from './base/log.js';
 import { type DhcpCounters, DhcpServer } from './control/dhcp-server.js';
+import { ExhaustedBlocks } from './control/exhausted.js';
 import { GuestLinks } from './control/guest-links.js';
 import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import type { LivePlan } from './control/live-plan.js';
+import { NextHops } from './control/next-hops.js';
 import type { NetworkFacts } from './control/session.js';
 import { type OnTable, Publisher } from './control/publisher.js';
 import { Counters, type CounterSnapshot } from './dataplane/counters.js';
@@ -30,11 +32,14 @@ import { KernelTable } from './io/kernel-table.js';
 import { Lock } from './io/lock.js';
 import { FrameSender, openRings, takeKernelDrops } from './io/packet-io.js';
 import { RawSocketOut } from './io/raw-socket-out.js';
+import type { Maps } from './steering/maps.js';
 import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
 import { parseMac } from './wire/address.js';
 import { arpAnnouncement } from './wire/arp-frames.js';
 
 const HOUSEKEEPING_MS = 1000;
+/** No guest is mapped yet. */
+const NO_MAPS: Maps = { outside: [], guests: [] };
 /** How old what is written down of implicit uses may be. */
 const IMPLICIT_MS = 250;
 /** Idle time-outs of implicit uses (D7): at least what NATs must keep, RFC 5382 REQ-5 and RFC 4787 REQ-5. */
@@ -64,6 +69,8 @@ export class Uplink {
   private readonly counters: Counters;
   private started: { publisher: Publisher; links: GuestLinks; takeDrops: () => number } | null = null;
   private dhcp: DhcpServer | null = null;
+  /** Opened at the start where the policy needs it, else by the first packet. */
+  private out: RawSocketOut | null = null;
   private sendTable: OnTable = () => undefined;
   /** Frames that Berth makes itself. */
   private sendOnNic: (frame: Uint8Array) => void = () => undefined;
@@ -116,7 +123,7 @@ export class Uplink {
     );
     publisher.restoreImplicit(host.implicitUses);
     this.openSender();
-    const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
+    const { engine, takeDrops } = await this.startEngine(publisher, kernelTable);
     this.dhcp = new DhcpServer({
       plan,
       facts,
@@ -126,7 +133,7 @@ export class Uplink {
       log,
     });
     this.sendTable = (buffer, generation, guests) => {
-      engine.send({ type: 'table', buffer, generation, guests });
+      engine.send({ type: 'table', buffer, generation, guests, maps: NO_MAPS });
     };
 
     const fastPath = kernelTable === undefined || config.fastPath === 'off' ? null : this.fastPath(kernelTable);
@@ -220,19 +227,30 @@ export class Uplink {
   private async startEngine(
     publisher: Publisher,
     kernelTable: KernelTable | undefined,
-    sendRefusal: (packet: Uint8Array) => void,
   ): Promise<{ engine: EngineThread; takeDrops: () => number }> {
     const { nic } = this;
-    const { config } = this.parts;
+    const { config, log } = this.parts;
     const io: WorkerStart['nic'] =
       config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex), mtu: nic.mtu };
     if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, this.mac, io.sockets);
     let cap: CapIo | null = null;
+    const exhausted = new ExhaustedBlocks(this.plan, log);
+    if (config.notInUse === 'reject') this.out = this.openRawSocket();
+    const send = (packet: Uint8Array): void => {
+      this.sendPacket(packet);
+    };
+    const hops = new NextHops(nic.name, send, (address, mac) => {
+      engine.send({ type: 'next-hop', address, mac });
+    });
+    this.parts.undo.push(() => {
+      hops.close();
+    });
     const engine = await EngineThread.start(
       {
         table: publisher.buffer,
         counters: this.counters.buffer,
         guests: publisher.guestsByAddress,
+        maps: NO_MAPS,
         nic: io,
         mac: this.mac,
         rejecting: config.notInUse === 'reject',
@@ -244,19 +262,25 @@ export class Uplink {
           publisher.adopted(generation);
         },
         failed: (port, serial) => {
-          if (port === 0) this.parts.log.warn(`NIC ${nic.name} went down; frames are lost until it is up again`);
+          if (port === 0) log.warn(`NIC ${nic.name} went down; frames are lost until it is up again`);
           else this.linkFailed(port, serial);
         },
         left: (port) => {
           this.leaving.get(port)?.();
           this.leaving.delete(port);
         },
-        reject: sendRefusal,
+        reject: send,
         send: (frame) => {
           this.sendOnNic(frame);
         },
         punt: (port, frame) => {
           this.dhcp?.receive(port, frame);
+        },
+        toHost: (address, packet) => {
+          hops.handle(address, packet);
+        },
+        exhausted: (link) => {
+          exhausted.warn(link);
         },
         capSend: () => cap?.flush(),
         died: (error) => {
@@ -273,7 +297,7 @@ export class Uplink {
       this.parts.undo.push(() => {
         opened.close();
       });
-      this.parts.log.warn(`back end cap: switch receive offloads off, or long frames are lost: ethtool -K ${nic.name} gro off lro off`);
+      log.warn(`back end cap: switch receive offloads off, or long frames are lost: ethtool -K ${nic.name} gro off lro off`);
     }
     return { engine, takeDrops: () => (io.backend === 'packet' ? takeKernelDrops(io.sockets) : (cap?.takeDrops() ?? 0)) };
   }
@@ -294,18 +318,24 @@ export class Uplink {
     };
   }
 
-  /** Opens the raw socket only where the policy needs it. */
-  private rejectOutput(): (packet: Uint8Array) => void {
-    if (this.parts.config.notInUse !== 'reject') return () => undefined;
+  private openRawSocket(): RawSocketOut {
     const out = new RawSocketOut((error) => {
       this.parts.log.warn(error.message);
     });
     this.parts.undo.push(() => {
       out.close();
     });
-    return (packet) => {
-      out.send(packet);
-    };
+    return out;
+  }
+
+  /** By the host's own stack. */
+  private sendPacket(packet: Uint8Array): void {
+    try {
+      this.out ??= this.openRawSocket();
+      this.out.send(packet);
+    } catch (error) {
+      this.parts.log.warn(messageOf(error));
+    }
   }
 
   /** Interfaces that a killed daemon left for guests that are no longer configured, unless somebody has taken one into use. */

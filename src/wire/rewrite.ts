@@ -28,7 +28,7 @@ export const DESTINATION = 1;
 export type End = typeof SOURCE | typeof DESTINATION;
 
 /** Replaces the 16-bit word at `at`; returns the change. */
-function put16(view: DataView, at: number, word: number): number {
+export function put16(view: DataView, at: number, word: number): number {
   const change = (view.getUint16(at) ^ 0xffff) + word;
   view.setUint16(at, word);
   return change;
