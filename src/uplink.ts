@@ -32,14 +32,11 @@ import { KernelTable } from './io/kernel-table.js';
 import { Lock } from './io/lock.js';
 import { FrameSender, openRings, takeKernelDrops } from './io/packet-io.js';
 import { RawSocketOut } from './io/raw-socket-out.js';
-import type { Maps } from './steering/maps.js';
 import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
 import { parseMac } from './wire/address.js';
 import { arpAnnouncement } from './wire/arp-frames.js';
 
 const HOUSEKEEPING_MS = 1000;
-/** No guest is mapped yet. */
-const NO_MAPS: Maps = { outside: [], guests: [] };
 /** How old what is written down of implicit uses may be. */
 const IMPLICIT_MS = 250;
 /** Idle time-outs of implicit uses (D7): at least what NATs must keep, RFC 5382 REQ-5 and RFC 4787 REQ-5. */
@@ -69,7 +66,7 @@ export class Uplink {
   private readonly counters: Counters;
   private started: { publisher: Publisher; links: GuestLinks; takeDrops: () => number } | null = null;
   private dhcp: DhcpServer | null = null;
-  /** Opened at the start where the policy needs it, else by the first packet. */
+  /** Opened at the start where it is known to be needed, else by the first packet. */
   private out: RawSocketOut | null = null;
   private sendTable: OnTable = () => undefined;
   /** Frames that Berth makes itself. */
@@ -116,8 +113,8 @@ export class Uplink {
     const kernelTable = config.backend === 'packet' ? this.kernelTable() : undefined;
     const publisher = new Publisher(
       plan,
-      (buffer, generation, guests) => {
-        this.sendTable(buffer, generation, guests);
+      (buffer, generation, guests, maps) => {
+        this.sendTable(buffer, generation, guests, maps);
       },
       kernelTable,
     );
@@ -132,8 +129,8 @@ export class Uplink {
       },
       log,
     });
-    this.sendTable = (buffer, generation, guests) => {
-      engine.send({ type: 'table', buffer, generation, guests, maps: NO_MAPS });
+    this.sendTable = (buffer, generation, guests, maps) => {
+      engine.send({ type: 'table', buffer, generation, guests, maps });
     };
 
     const fastPath = kernelTable === undefined || config.fastPath === 'off' ? null : this.fastPath(kernelTable);
@@ -235,7 +232,7 @@ export class Uplink {
     if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, this.mac, io.sockets);
     let cap: CapIo | null = null;
     const exhausted = new ExhaustedBlocks(this.plan, log);
-    if (config.notInUse === 'reject') this.out = this.openRawSocket();
+    if (config.notInUse === 'reject' || publisher.maps.guests.length > 0) this.out = this.openRawSocket();
     const send = (packet: Uint8Array): void => {
       this.sendPacket(packet);
     };
@@ -250,7 +247,7 @@ export class Uplink {
         table: publisher.buffer,
         counters: this.counters.buffer,
         guests: publisher.guestsByAddress,
-        maps: NO_MAPS,
+        maps: publisher.maps,
         nic: io,
         mac: this.mac,
         rejecting: config.notInUse === 'reject',

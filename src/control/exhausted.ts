@@ -21,6 +21,6 @@ export class ExhaustedBlocks {
     const now = performance.now();
     if (guest === undefined || now - (this.said.get(guest.name) ?? -BETWEEN_MS) < BETWEEN_MS) return;
     this.said.set(guest.name, now);
-    this.log.warn({ guest: guest.name }, `guest ${guest.name}: every port of its block is in use towards one address and port; its new connections there are dropped (ports-exhausted) until some end: set a larger \`block\``);
+    this.log.warn({ guest: guest.name }, `guest ${guest.name}: every port of its block of ${guest.mapped?.blockSize ?? 0} is in use towards one address and port; its new connections there are dropped (ports-exhausted) until some end: set a larger \`block\``);
   }
 }
