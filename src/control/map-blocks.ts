@@ -6,6 +6,8 @@
  *              hold, after a restart too, and what the host itself has is passed over.
  */
 import type { GuestPlan } from './lease-plan.js';
+import type { Ports } from './lease-state.js';
+import { mapsWithout } from './map-changes.js';
 import { ConfigError } from '../base/errors.js';
 import { type PortRange, PortSet } from '../wire/port-set.js';
 
@@ -19,12 +21,22 @@ export function withBlock(guest: GuestPlan, pool: PortSet, taken: PortSet): Gues
 }
 
 /** The guest with the leases that follow from its maps and its block. */
-function withPorts(guest: GuestPlan): GuestPlan {
+export function withPorts(guest: GuestPlan): GuestPlan {
   const { mapped } = guest;
   if (mapped === null) return guest;
   const block = PortSet.fromRanges(mapped.block === null ? [] : [mapped.block]);
   const [tcp, udp] = [PortSet.fromRanges(mapped.tcp).union(block), PortSet.fromRanges(mapped.udp).union(block)];
   return { ...guest, tcp, udp, useTcp: tcp, useUdp: udp };
+}
+
+/** The guest without these outside ports, which the host has now: of its block the longest run that is left. */
+export function withoutPorts(guest: GuestPlan, lost: Ports): GuestPlan {
+  const { mapped, tcp, udp, useTcp, useUdp } = guest;
+  const left = { ...guest, tcp: tcp.subtract(lost.tcp), udp: udp.subtract(lost.udp), useTcp: useTcp.subtract(lost.tcp), useUdp: useUdp.subtract(lost.udp) };
+  if (mapped === null) return left;
+  const runs = mapped.block === null ? [] : [...PortSet.fromRanges([mapped.block]).subtract(lost.tcp.union(lost.udp)).ranges()];
+  const block = runs.reduce<PortRange | null>((best, run) => (best === null || run.last - run.first > best.last - best.first ? run : best), null);
+  return { ...left, mapped: { ...mapped, ...mapsWithout(mapped, lost), block } };
 }
 
 /** The highest run of `size` ports, aligned to it, inside `free`. */
