@@ -32,6 +32,7 @@ export const CONTENDERS = {
   tc: { what: 'tc redirect (u32, mirred) into a guest on a veth, same address and MAC', needs: ['tc', 'iproute2'], set: setTc },
   berth: { what: 'Berth, static leases', set: (lab, guest) => setBerth(lab, guest, 'auto') },
   engine: { what: 'Berth with `fastPath: off`: every frame through the engine, the guest on a tap', set: (lab, guest) => setBerth(lab, guest, 'off') },
+  mapped: { what: 'Berth with `mode: map`: a guest with a private address, readdressed by the engine', set: setMapped },
   pasta: { what: 'pasta -t -u, its default MTU of 65520 towards the guest', needs: ['pasta', 'passt'], set: (lab, guest) => setPasta(lab, guest) },
   'pasta 1500': { what: 'pasta with an MTU of 1500 towards the guest; bulk only', needs: ['pasta', 'passt'], bulkOnly: true, set: (lab, guest) => setPasta(lab, guest, 1500) },
   slirp4netns: { what: 'slirp4netns with add_hostfwd, its default MTU of 1500', needs: ['slirp4netns', 'slirp4netns'], set: setSlirp },
@@ -70,9 +71,22 @@ function setTc(lab, guest) {
 }
 
 async function setBerth(lab, guest, fastPath) {
+  const daemon = await startBerth(lab, fastPath, { link: { netns: guest }, lease: { tcp: BERTH_PORTS, udp: BERTH_PORTS }, use: 'all' });
+  lab.configure(guest, 'eth0', HOST, OUTSIDE);
+  return { pids: [daemon.pid], at: guest };
+}
+
+/** The same addresses as dnat's. */
+async function setMapped(lab, guest) {
+  const daemon = await startBerth(lab, 'auto', { link: { netns: guest }, mode: 'map', inside: '10.0.0.2', map: [{ tcp: PORTS }, { udp: PORTS }] });
+  lab.configure(guest, 'eth0', '10.0.0.2', '10.0.0.1');
+  return { pids: [daemon.pid], at: guest };
+}
+
+/** A daemon with one guest, ready. */
+async function startBerth(lab, fastPath, guest) {
   const config = path.join(lab.folder, 'berth.yaml');
-  const guests = { bench: { link: { netns: guest }, lease: { tcp: BERTH_PORTS, udp: BERTH_PORTS }, use: 'all' } };
-  fs.writeFileSync(config, JSON.stringify({ nic: 'eth0', fastPath, admin: { socket: path.join(lab.folder, 'admin.sock') }, guests })); // JSON is YAML
+  fs.writeFileSync(config, JSON.stringify({ nic: 'eth0', fastPath, admin: { socket: path.join(lab.folder, 'admin.sock') }, guests: { bench: guest } })); // JSON is YAML
   const daemon = lab.spawn(lab.host, [process.execPath, path.join(DIST, 'cli/main.js'), 'run', '--config', config]);
   let said = '';
   daemon.stderr.on('data', (data) => (said += data));
@@ -83,8 +97,7 @@ async function setBerth(lab, guest, fastPath) {
     });
     daemon.once('exit', () => reject(new Error(`berth ended: ${said}`)));
   });
-  lab.configure(guest, 'eth0', HOST, OUTSIDE);
-  return { pids: [daemon.pid], at: guest };
+  return daemon;
 }
 
 /**

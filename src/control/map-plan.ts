@@ -92,7 +92,7 @@ function readEntries({ entries }: MapConfig, proto: ProtoName, path: KeyPath, pr
     const twice = outside.intersect(ports);
     const both = inside.intersect(inner);
     if (!twice.isEmpty) problems.add('ERR_PORT_TAKEN', [...at, proto], `${proto} ${twice.format()} is mapped twice; keep one`);
-    if (!both.isEmpty) problems.add('ERR_CONFIG_VALUE', [...at, entry.to === null ? proto : 'to'], `inside port ${both.format()} is mapped to twice for ${proto} (an answer from it could leave by either port); map to another`);
+    else if (!both.isEmpty) problems.add('ERR_CONFIG_VALUE', [...at, entry.to === null ? proto : 'to'], `inside port ${both.format()} is mapped to twice for ${proto} (an answer from it could leave by either port); map to another`);
     outside = outside.union(ports);
     inside = inside.union(inner);
     ranges.push(...fresh);
