@@ -13,9 +13,11 @@ import type { Config } from './base/config.js';
 import { BerthError, messageOf } from './base/errors.js';
 import type { Log } from './base/log.js';
 import { type DhcpCounters, DhcpServer } from './control/dhcp-server.js';
+import { ExhaustedBlocks } from './control/exhausted.js';
 import { GuestLinks } from './control/guest-links.js';
 import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import type { LivePlan } from './control/live-plan.js';
+import { NextHops } from './control/next-hops.js';
 import type { NetworkFacts } from './control/session.js';
 import { type OnTable, Publisher } from './control/publisher.js';
 import { Counters, type CounterSnapshot } from './dataplane/counters.js';
@@ -65,6 +67,8 @@ export class Uplink {
   private readonly counters: Counters;
   private started: { publisher: Publisher; links: GuestLinks; takeDrops: () => number } | null = null;
   private dhcp: DhcpServer | null = null;
+  /** Opened at the start where it is known to be needed, else by the first packet. */
+  private out: RawSocketOut | null = null;
   private sendTable: OnTable = () => undefined;
   /** Frames that Berth makes itself. */
   private sendOnNic: (frame: Uint8Array) => void = () => undefined;
@@ -110,14 +114,14 @@ export class Uplink {
     const kernelTable = config.backend === 'packet' ? this.kernelTable() : undefined;
     const publisher = new Publisher(
       plan,
-      (buffer, generation, guests) => {
-        this.sendTable(buffer, generation, guests);
+      (buffer, generation, guests, maps) => {
+        this.sendTable(buffer, generation, guests, maps);
       },
       kernelTable,
     );
     publisher.restoreImplicit(host.implicitUses);
     this.openSender();
-    const { engine, takeDrops } = await this.startEngine(publisher, kernelTable, this.rejectOutput());
+    const { engine, takeDrops } = await this.startEngine(publisher, kernelTable);
     this.dhcp = new DhcpServer({
       plan,
       facts,
@@ -126,8 +130,8 @@ export class Uplink {
       },
       log,
     });
-    this.sendTable = (buffer, generation, guests) => {
-      engine.send({ type: 'table', buffer, generation, guests });
+    this.sendTable = (buffer, generation, guests, maps) => {
+      engine.send({ type: 'table', buffer, generation, guests, maps });
     };
 
     const fastPath = kernelTable === undefined || config.fastPath === 'off' ? null : this.fastPath(kernelTable);
@@ -226,19 +230,30 @@ export class Uplink {
   private async startEngine(
     publisher: Publisher,
     kernelTable: KernelTable | undefined,
-    sendRefusal: (packet: Uint8Array) => void,
   ): Promise<{ engine: EngineThread; takeDrops: () => number }> {
     const { nic } = this;
-    const { config } = this.parts;
+    const { config, log } = this.parts;
     const io: WorkerStart['nic'] =
       config.backend === 'cap' ? { backend: 'cap', ring: createCapRings() } : { backend: 'packet', sockets: openRings(nic.name, nic.ifindex), mtu: nic.mtu };
     if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, this.mac, io.sockets);
     let cap: CapIo | null = null;
+    const exhausted = new ExhaustedBlocks(this.plan, log);
+    if (config.notInUse === 'reject' || publisher.maps.guests.length > 0) this.out = this.openRawSocket();
+    const send = (packet: Uint8Array): void => {
+      this.sendPacket(packet);
+    };
+    const hops = new NextHops(nic.name, send, (address, mac) => {
+      engine.send({ type: 'next-hop', address, mac });
+    });
+    this.parts.undo.push(() => {
+      hops.close();
+    });
     const engine = await EngineThread.start(
       {
         table: publisher.buffer,
         counters: this.counters.buffer,
         guests: publisher.guestsByAddress,
+        maps: publisher.maps,
         nic: io,
         mac: this.mac,
         rejecting: config.notInUse === 'reject',
@@ -250,19 +265,25 @@ export class Uplink {
           publisher.adopted(generation);
         },
         failed: (port, serial) => {
-          if (port === 0) this.parts.log.warn(`NIC ${nic.name} went down; frames are lost until it is up again`);
+          if (port === 0) log.warn(`NIC ${nic.name} went down; frames are lost until it is up again`);
           else this.linkFailed(port, serial);
         },
         left: (port) => {
           this.leaving.get(port)?.();
           this.leaving.delete(port);
         },
-        reject: sendRefusal,
+        reject: send,
         send: (frame) => {
           this.sendOnNic(frame);
         },
         punt: (port, frame) => {
           this.dhcp?.receive(port, frame);
+        },
+        toHost: (address, packet) => {
+          hops.handle(address, packet);
+        },
+        exhausted: (link) => {
+          exhausted.warn(link);
         },
         capSend: () => cap?.flush(),
         died: (error) => {
@@ -279,7 +300,7 @@ export class Uplink {
       this.parts.undo.push(() => {
         opened.close();
       });
-      this.parts.log.warn(`back end cap: switch receive offloads off, or long frames are lost: ethtool -K ${nic.name} gro off lro off`);
+      log.warn(`back end cap: switch receive offloads off, or long frames are lost: ethtool -K ${nic.name} gro off lro off`);
     }
     return { engine, takeDrops: () => (io.backend === 'packet' ? takeKernelDrops(io.sockets) : (cap?.takeDrops() ?? 0)) };
   }
@@ -300,18 +321,24 @@ export class Uplink {
     };
   }
 
-  /** Opens the raw socket only where the policy needs it. */
-  private rejectOutput(): (packet: Uint8Array) => void {
-    if (this.parts.config.notInUse !== 'reject') return () => undefined;
+  private openRawSocket(): RawSocketOut {
     const out = new RawSocketOut((error) => {
       this.parts.log.warn(error.message);
     });
     this.parts.undo.push(() => {
       out.close();
     });
-    return (packet) => {
-      out.send(packet);
-    };
+    return out;
+  }
+
+  /** By the host's own stack. */
+  private sendPacket(packet: Uint8Array): void {
+    try {
+      this.out ??= this.openRawSocket();
+      this.out.send(packet);
+    } catch (error) {
+      this.parts.log.warn(messageOf(error));
+    }
   }
 
   /** Interfaces that a killed daemon left for guests that are no longer configured, unless somebody has taken one into use. */

@@ -34,6 +34,7 @@ export const CONTENDERS = {
   berth: { what: 'Berth, static leases', set: (lab, guest) => setBerth(lab, guest, 'auto') },
   engine: { what: 'Berth with `fastPath: off`: every frame through the engine, the guest on a tap', set: (lab, guest) => setBerth(lab, guest, 'off') },
   dedicated: { what: 'Berth, a dedicated address of a pool, answered for by proxy ARP', set: setDedicated },
+  mapped: { what: 'Berth with `mode: map`: a guest with a private address, readdressed by the engine', set: setMapped },
   pasta: { what: 'pasta -t -u, its default MTU of 65520 towards the guest', needs: ['pasta', 'passt'], set: (lab, guest) => setPasta(lab, guest) },
   'pasta 1500': { what: 'pasta with an MTU of 1500 towards the guest; bulk only', needs: ['pasta', 'passt'], bulkOnly: true, set: (lab, guest) => setPasta(lab, guest, 1500) },
   slirp4netns: { what: 'slirp4netns with add_hostfwd, its default MTU of 1500', needs: ['slirp4netns', 'slirp4netns'], set: setSlirp },
@@ -81,6 +82,13 @@ async function setDedicated(lab, guest) {
   const daemon = await startBerth(lab, 'auto', { link: { netns: guest }, pool: {}, use: 'all' }, { pools: { floating: { addresses: DEDICATED } } });
   lab.configure(guest, 'eth0', DEDICATED, OUTSIDE);
   return { pids: [daemon.pid], at: guest, address: DEDICATED };
+}
+
+/** The same addresses as dnat's. */
+async function setMapped(lab, guest) {
+  const daemon = await startBerth(lab, 'auto', { link: { netns: guest }, mode: 'map', inside: '10.0.0.2', map: [{ tcp: PORTS }, { udp: PORTS }] });
+  lab.configure(guest, 'eth0', '10.0.0.2', '10.0.0.1');
+  return { pids: [daemon.pid], at: guest };
 }
 
 /** A daemon with one guest, ready. */

@@ -28,7 +28,7 @@ export async function makeSteering(endpoints, layout, links = LINKS) {
   slots.wireLength.fill(FRAME_BYTES);
   const station = stationOf(STATION_MAC);
   const engine = new Engine({ slots, table, counters: new Counters(links), station, rejecting: false });
-  const sink = { forward: () => 0, copy: () => 0, reject: () => true, punt: () => true };
+  const sink = { forward: () => 0, copy: () => 0, reject: () => true, punt: () => true, toHost: () => true };
   const { batch } = engine;
   const memory = new Memory();
   const extras = new Extras(false);

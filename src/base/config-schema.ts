@@ -7,7 +7,27 @@
  */
 import { z } from 'zod';
 import { show, type KeyPath, type Problems } from './config-locate.js';
-import { address, addressRanges, blockSize, folderPath, group, interfaceName, netnsName, plainName, POLICIES, portCount, ports, socketPath, speed, time, weight, wholeNumber, yesNo } from './config-values.js';
+import {
+  address,
+  addressRanges,
+  blockSize,
+  blockSizeOrNone,
+  folderPath,
+  group,
+  interfaceName,
+  netnsName,
+  plainName,
+  POLICIES,
+  port,
+  portCount,
+  ports,
+  socketPath,
+  speed,
+  time,
+  weight,
+  wholeNumber,
+  yesNo,
+} from './config-values.js';
 import { nearest } from './nearest.js';
 
 const EXPECT_ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
@@ -16,6 +36,8 @@ const EXPECT_GUEST_NAME = 'a guest name: a letter or digit, then at most 62 lett
 const EXPECT_LATENCY = 'auto, off, or microseconds, 0 to 1000';
 const EXPECT_LEASE = 'a lease, as { tcp: "80,8000-8999", udp: 53 } or { address: 192.0.2.11 }';
 const EXPECT_LINK = 'a link, as { tap: tap-web } or { netns: web, name: eth0 }';
+const EXPECT_MAP = 'a list of mappings, as [ { tcp: 8443, to: 443 }, { udp: 5000-5009, to: 6000 } ]';
+const EXPECT_MAPPING = 'a mapping, as { tcp: 8443, to: 443 }';
 const EXPECT_POLICY = 'a policy, as { maxPorts: 4096, allow: { tcp: "80,443" } }';
 const EXPECT_POOL = 'a pool, as { ports: "20000-59999" }, or off';
 const EXPECT_ADDRESS_POOL = 'a pool of addresses, as { network: uplink1, addresses: "203.0.113.16-203.0.113.31" }';
@@ -67,6 +89,7 @@ const wish = z.strictObject(
   },
   { error: EXPECT_WISH },
 );
+const mapping = z.strictObject({ tcp: ports.optional(), udp: ports.optional(), to: port.optional() }, { error: EXPECT_MAPPING });
 const guest = z.strictObject(
   {
     link: link.optional(),
@@ -75,6 +98,11 @@ const guest = z.strictObject(
     agent: agent.optional(),
     policy: policy.optional(),
     pool: wish.optional(),
+    mode: z.enum(['share', 'map'], { error: 'share or map' }).optional(),
+    inside: address.optional(),
+    gateway: address.optional(),
+    map: z.array(mapping, { error: EXPECT_MAP }).optional(),
+    block: blockSizeOrNone.optional(),
   },
   { error: 'a map with link, lease, use, agent, policy and pool' },
 );
@@ -112,7 +140,7 @@ const root = z.strictObject(
   { error: 'a map with the keys of a configuration (nic, addresses, guests, ...)' },
 );
 
-/** Every map with fixed keys, by its path; `*` is any guest. */
+/** Every map with fixed keys, by its path; `*` is any guest, or any entry of a list. */
 const MAPS: Readonly<Record<string, { readonly shape: object }>> = {
   '': root,
   admin,
@@ -123,6 +151,7 @@ const MAPS: Readonly<Record<string, { readonly shape: object }>> = {
   'guests.*': guest,
   'guests.*.link': link,
   'guests.*.lease': lease,
+  'guests.*.map.*': mapping,
   'guests.*.use': use,
   'guests.*.agent': agent,
   'guests.*.policy': policy,
@@ -194,7 +223,7 @@ function checkGuestNames(value: unknown, problems: Problems): boolean {
 
 /** The keys that the map at `path` may have. */
 function knownKeys(path: KeyPath): readonly string[] {
-  const at = path.map((key, index) => (index === 1 ? '*' : key)).join('.');
+  const at = path.map((key, index) => (index === 1 || typeof key === 'number' ? '*' : key)).join('.');
   return Object.keys((MAPS[at] ?? root).shape);
 }
 

@@ -87,6 +87,8 @@ export const folderPath = z.string({ error: EXPECT_FOLDER }).refine((path) => is
 export const group = z.union([z.string(), z.number()], { error: EXPECT_GROUP }).refine(isGroup, { error: EXPECT_GROUP });
 
 export const blockSize = wholeNumber(1, 32_768, 'a power of two, 1 to 32768', (size) => (size & (size - 1)) === 0);
+export const blockSizeOrNone = wholeNumber(0, 32_768, 'a power of two, 1 to 32768, or 0 for none', (size) => (size & (size - 1)) === 0);
+export const port = wholeNumber(1, 65_535, 'a port, 1 to 65535');
 export const portCount = wholeNumber(0, 65_535, 'a number of ports, 0 to 65535');
 
 export const weight = z.number({ error: 'a weight above 0, at most 1000' }).refine((value) => value > 0 && value <= 1000, { error: 'a weight above 0, at most 1000' });

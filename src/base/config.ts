@@ -27,11 +27,13 @@ import {
   type PortTexts,
   type StoreConfig,
 } from './config-control.js';
+import { toMap, type MapConfig } from './config-map.js';
 import { toAddressPools, toNetworks, toWish, type AddressPoolConfig, type AddressWish, type NetworkConfig } from './config-pools.js';
 import { formatPath, isGiven, lineOf, locate, NO_FILE, placeOf, Problems, refuseEndlessNesting, show, type KeyPath, type Lines } from './config-locate.js';
 import { checkGuest, checkShape, type RawConfig, type RawGuest, type RawLink } from './config-schema.js';
 import { ConfigError, fileReason } from './errors.js';
 
+export type { MapConfig } from './config-map.js';
 export type { AdminConfig, AgentConfig, PolicyConfig, PoolConfig, PortTexts, StoreConfig } from './config-control.js';
 export { ANY_POOL, type AddressWish } from './config-pools.js';
 export { guestJsonSchema } from './config-schema.js';
@@ -70,6 +72,8 @@ export interface GuestConfig {
   /** null: none; `address` null: every shared address; no ports: the whole address */
   readonly lease: ({ readonly address: string | null } & PortTexts) | null;
   readonly use: 'all' | PortTexts;
+  /** null: it shares the host's addresses, and knows it */
+  readonly map: MapConfig | null;
   /** null: none, so nobody speaks for the guest */
   readonly agent: AgentConfig | null;
   readonly policy: PolicyConfig;
@@ -249,7 +253,8 @@ function refuseTwiceNamedNics(nic: string | null, networks: readonly NetworkConf
   problems.add('ERR_CONFIG_VALUE', ['nic'], `not that of the first network (got ${nic}, expected ${networks[0].nic}, whose addresses are shared); leave it out beside \`networks\``);
 }
 
-function toGuest(name: string, { link, lease, use, agent, policy, pool }: RawGuest, problems: Problems): GuestConfig {
+function toGuest(name: string, raw: RawGuest, problems: Problems): GuestConfig {
+  const { link, lease, use, agent, policy, pool } = raw;
   for (const [key, value] of Object.entries({ lease, agent })) {
     if (pool === undefined || value === undefined) continue;
     problems.add('ERR_CONFIG_VALUE', ['guests', name, key], `a guest of a pool has a whole address and no \`${key}\`; remove one of the two`);
@@ -262,6 +267,7 @@ function toGuest(name: string, { link, lease, use, agent, policy, pool }: RawGue
     link: link === undefined ? null : toLink(link, ['guests', name, 'link'], problems),
     lease: lease === undefined ? null : { address: lease.address ?? null, ...toPortTexts(lease) },
     use: use === 'all' ? 'all' : toPortTexts(use),
+    map: toMap(raw, ['guests', name], problems),
     agent: toAgent(name, agent),
     policy: toPolicy(policy),
     pool: toWish(pool),

@@ -1,7 +1,7 @@
 /** Answers of the admin interface for people. */
 import type { NamedCounters } from './stats.js';
 import { count, plainTable } from './text-table.js';
-import type { GuestStatus, LeaseAnswer, LeaseLine, PoolLine, PortTexts, Status } from '../control/admin-api.js';
+import type { GuestStatus, LeaseAnswer, LeaseLine, MapStatus, PoolLine, PortTexts, Status } from '../control/admin-api.js';
 
 /** Longer lists of ports make no table. */
 const MOST_PORTS = 40;
@@ -56,6 +56,15 @@ export function poolTable(lines: readonly PoolLine[]): string {
     since === null ? '-' : until === null ? since : `${since}, until ${until}`,
   ]);
   return plainTable(['address', 'pool', 'network', 'state', 'guest', 'since'], rows);
+}
+
+export function mapTable(guests: readonly MapStatus[]): string {
+  if (guests.length === 0) return 'No mapped guests.';
+  const rows = guests.flatMap(({ guest, inside, block, maps }) => [
+    ...maps.map(({ proto, ports, to }) => [guest, proto, ports, inside, to]),
+    [guest, 'tcp+udp', block === '' ? 'none' : block, inside, 'its own connections'],
+  ]);
+  return plainTable(['guest', 'proto', 'outside', 'inside', 'ports'], rows);
 }
 
 export function guestTable(guests: readonly GuestStatus[]): string {

@@ -7,7 +7,8 @@
 import { count, plural } from './text-table.js';
 import { networkInterfaces } from 'node:os';
 import { type AddressWish, ANY_POOL, loadConfig, states, type Config } from '../base/config.js';
-import { describePorts, type GuestPlan, largestBlock, type LeasePlan, type PoolPlan } from '../control/lease-plan.js';
+import { describePorts, type GuestPlan, largestBlock, type LeasePlan, type MappedPlan, type PoolPlan } from '../control/lease-plan.js';
+import { describeMaps } from '../control/map-plan.js';
 import type { AddressPool } from '../control/pools/address-pools.js';
 import { policyOf } from '../control/pools/policies.js';
 import { formatRate } from '../control/pools/policy.js';
@@ -37,7 +38,7 @@ export function describeConfig(config: Config, plan: LeasePlan): string {
     if (guest.link?.configure === 'dhcp') lines.push(...describeDhcp(guest, plan));
     if (guest.agent !== null || states(config, ['guests', guest.name, 'policy'])) lines.push(...describePolicy(guest));
   }
-  if (states(config, ['pool']) || plan.guests.some((guest) => guest.agent !== null)) lines.push(describePool(plan.pool));
+  if (states(config, ['pool']) || plan.guests.some(({ agent, mapped }) => agent !== null || (mapped !== null && mapped.blockSize > 0))) lines.push(describePool(plan.pool));
   for (const pool of plan.pools) lines.push(describeAddresses(pool));
   if (plan.guests.length > 0) lines.push(describeNotInUse(config));
   return `${lines.join('\n')}\n`;
@@ -71,6 +72,7 @@ function wishOf(config: Config, guest: GuestPlan): AddressWish | null {
 
 function describeGuest(guest: GuestPlan, plan: LeasePlan, wish: AddressWish | null): string[] {
   const head = `guest ${guest.name}${describeLink(guest)}:`;
+  if (guest.mapped !== null) return [`${head} mapped, at its own address ${formatIpv4(guest.mapped.inside)} behind gateway ${formatIpv4(guest.mapped.gateway)}`, ...describeMapped(guest.mapped, plan)];
   if (wish !== null) {
     const from = wish.name === ANY_POOL ? 'the best pool' : `pool ${wish.name}`;
     const how = wish.policy === null ? '' : `, chosen by ${policyOf(wish.policy).name}`;
@@ -98,6 +100,13 @@ function describeDhcp({ whole, addresses, tcp, udp }: GuestPlan, { shared }: Lea
   if (block === null) return [told, '  its own connections fail: no port is leased in both tcp and udp, and what it sends from others is dropped'];
   const range = `${block.first}-${block.last}`;
   return [told, `  its own connections work from ports ${range}: set its range to them, there or by its DHCP client (option 159); what it sends from others is dropped`];
+}
+
+function describeMapped(mapped: MappedPlan, { shared }: LeasePlan): string[] {
+  const where = shared.length === 1 ? formatIpv4(shared[0]) : 'every shared address';
+  const maps = describeMaps(mapped).map((text) => `  ${where} ${text}`);
+  const own = mapped.blockSize === 0 ? 'is dropped: it has no ports of its own' : `leaves by a block of ${plural(mapped.blockSize, 'port', 'ports')}, chosen at start`;
+  return [...(maps.length === 0 ? ['  nothing reaches it that it has not asked for'] : maps), `  what it begins itself ${own}`];
 }
 
 function describeLink({ link }: GuestPlan): string {

@@ -12,6 +12,7 @@ import { demoCommand } from './commands/demo.js';
 import { explainCommand } from './commands/explain.js';
 import { guestCommand } from './commands/guest.js';
 import { leaseCommand } from './commands/lease.js';
+import { mapCommand } from './commands/map.js';
 import { poolCommand } from './commands/pool.js';
 import { replayCommand } from './commands/replay.js';
 import { runCommand } from './commands/run.js';
@@ -23,7 +24,7 @@ const program = new Command('berth')
   .description('Steers frames to virtual machines and sandboxes that use their host\'s own addresses: same IP, same port, no NAT.')
   .version('0.1.0');
 
-const commands = [demoCommand(), runCommand(), replayCommand(), checkCommand(), cleanCommand(), agentCommand(), statusCommand(), guestCommand(), leaseCommand(), poolCommand(), explainCommand()];
+const commands = [demoCommand(), runCommand(), replayCommand(), checkCommand(), cleanCommand(), agentCommand(), statusCommand(), guestCommand(), leaseCommand(), mapCommand(), poolCommand(), explainCommand()];
 for (const command of commands) program.addCommand(command);
 tellUsage(program);
 

@@ -90,6 +90,22 @@ export interface LeaseAnswer {
   until: string | null;
 }
 
+/** One mapped guest: outside ports to inside ports, on every shared address. */
+export interface MapStatus {
+  guest: string;
+  inside: string;
+  gateway: string;
+  /** What the guest's own connections leave by; the empty text for none. */
+  block: string;
+  /** `to` are as many ports as `ports`. */
+  maps: { proto: ProtoName; ports: string; to: string }[];
+}
+
+export interface MapChange extends MapStatus {
+  /** What the operator should know of it; empty: nothing. */
+  message: string;
+}
+
 export interface HostSocket {
   /** As ss(8) has it: LISTEN, UNCONN, ESTAB … */
   state: string;

@@ -8,6 +8,7 @@
  * Told         the agent, at once, of a grant and of a revocation.
  */
 import type { BlockLine, Explanation, GuestRemoval, GuestStatus, Health, LeaseAnswer, LeaseLine, Place, PortTexts, Status } from './admin-api.js';
+import { Refused, refuse } from './admin-refused.js';
 import type { Control } from './control.js';
 import { find, inUse, nameOf, PROTO_NUMBERS, sourceOf, stateOf } from './desk-facts.js';
 import { explainHost, explainPlace } from './explain.js';
@@ -16,10 +17,10 @@ import type { Guests } from './guests.js';
 import { hostSockets } from './host-sockets.js';
 import { counted, type Refusal } from './lease-policy.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
+import { MapDesk } from './map-desk.js';
+import { insideOf } from './map-plan.js';
 import { NEVER, NO_PORTS, type Ports, PROTOS, type ProtoName } from './lease-state.js';
 import type { Publisher } from './publisher.js';
-import { isStoreFailure } from './store.js';
-import { BerthError } from '../base/errors.js';
 import type { LatencyReport } from '../io/cpu-latency.js';
 import type { Interface } from '../io/interfaces.js';
 import { IMPLICIT, LINK_SHIFT, MAY_IMPLY } from '../steering/table-layout.js';
@@ -43,31 +44,23 @@ export interface DeskParts extends DeskUplink {
   /** null: nothing has needed it yet. */
   readonly control: Control | null;
   /** Adds and removes guests. */
-  guests: Pick<Guests, 'add' | 'remove'>;
+  guests: Pick<Guests, 'add' | 'remove' | 'map' | 'unmap'>;
   counters: () => object;
   /** null: `cpuLatency: off` */
   latency: () => LatencyReport | null;
 }
 
-/** What cannot be done, with the status that HTTP has for it. */
-export class Refused extends BerthError {
-  readonly status: 400 | 404 | 409;
-
-  constructor(status: 400 | 404 | 409, code: string, message: string) {
-    super(code, message);
-    this.status = status;
-  }
-}
-
-const BAD_SETTINGS = new Set(['ERR_CONFIG_VALUE', 'ERR_CONFIG_UNKNOWN_KEY', 'ERR_USE_NOT_LEASED', 'ERR_GUEST_MAC', 'ERR_NO_POOL']);
 const REASON = 'taken back by the operator';
 
 export class AdminDesk {
+  /** What concerns mapped guests. */
+  readonly maps: MapDesk;
   private readonly parts: DeskParts;
   private readonly startedAt = Date.now();
 
   constructor(parts: DeskParts) {
     this.parts = parts;
+    this.maps = new MapDesk(parts);
   }
 
   private get uplinks(): readonly DeskUplink[] {
@@ -221,6 +214,7 @@ export class AdminDesk {
       use: state !== 'in use' ? null : (value & IMPLICIT) !== 0 ? 'frame' : found?.inUse === true ? 'agent' : sourceOf(find(plan, guest)),
       agent: this.agentOf(find(plan, guest)),
       mayImply: (value & MAY_IMPLY) !== 0,
+      mappedTo: insideOf(state === 'in use' ? find(plan, guest) : undefined, proto, port),
       link: link.description,
       attached: link.attached,
       rejecting: notInUse === 'reject',
@@ -285,13 +279,6 @@ export class AdminDesk {
     const until = ends.map((line) => line.until ?? '').sort().at(0) ?? null;
     return { guest, changed: texts(changed), leased: texts(leased), blocks: plane.leases.blocksOf(guest).map(blockLine), until };
   }
-}
-
-/** What is wrong in itself is a bad request, what does not fit what is there a conflict; anything else is a failure. */
-function refuse(error: unknown): never {
-  if (!(error instanceof BerthError) || isStoreFailure(error)) throw error;
-  const { code, message } = error;
-  throw new Refused(code === 'ERR_UNKNOWN_GUEST' ? 404 : BAD_SETTINGS.has(code) ? 400 : 409, code, message);
 }
 
 function refused(refusal: Refusal | null): Refused {

@@ -90,6 +90,16 @@ const poolLine = {
   until: timeOrNull,
 };
 
+const mapStatus = {
+  guest: text,
+  inside: text,
+  gateway: text,
+  block: { ...text, description: 'the ports that its own connections leave by' },
+  maps: list(object({ proto, ports: text, to: text })),
+};
+const mapChange = object({ ...mapStatus, message: text });
+const portGiven = { type: 'integer', minimum: 1, maximum: 65535, description: 'the inside port of the first outside port; left out: the same' } as const;
+
 interface RouteSchema {
   summary: string;
   body?: object;
@@ -125,6 +135,11 @@ export const schemas = {
   explainAddress: route('Who has an address of a pool, why it was chosen over the others, and where a frame for it goes', object({ ...poolLine, words: list(text) }), {
     params: given({ address: { ...text, maxLength: 15 } }, ['address']),
   }),
+  maps: route('Every mapped guest with what is mapped to it, or one of them', list(object(mapStatus)), { querystring: given({ guest: guestGiven }, []) }),
+  map: route('Map outside ports to a mapped guest; it is kept over restarts', mapChange, {
+    body: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven, to: portGiven }, ['guest']),
+  }),
+  unmap: route('Map outside ports no more: they are quarantined', mapChange, { querystring: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven }, ['guest']) }),
   explain: route('Who has an endpoint, since when, and where a frame for it goes', explanation, {
     querystring: given({ port: { type: 'integer', minimum: 1, maximum: 65535 }, proto }, ['port', 'proto']),
   }),

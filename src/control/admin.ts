@@ -10,7 +10,8 @@
 import { chmodSync, chownSync, readFileSync, rmSync } from 'node:fs';
 import swagger from '@fastify/swagger';
 import { fastify, type FastifyInstance } from 'fastify';
-import { type AdminDesk, Refused } from './admin-desk.js';
+import type { AdminDesk } from './admin-desk.js';
+import { Refused } from './admin-refused.js';
 import { schemas } from './admin-schemas.js';
 import type { PoolDesk } from './pools/pool-desk.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
@@ -112,6 +113,16 @@ async function createApp(desk: AdminDesk, pools: PoolDesk, log: Log): Promise<Fa
     return desk.revoke(query.guest, portsOf(query));
   });
   app.post<{ Body: Named }>('/leases/renew', { schema: schemas.renew }, ({ body }) => desk.renew(body.guest));
+  app.get<{ Querystring: { guest?: string } }>('/maps', { schema: schemas.maps }, ({ query }) => desk.maps.list(query.guest));
+  app.post<{ Body: Named & { to?: number } }>('/maps', { schema: schemas.map }, ({ body }) => {
+    if ((body.tcp === undefined) === (body.udp === undefined)) throw new Refused(400, 'ERR_REQUEST', 'say ports of one protocol (tcp or udp)');
+    portsOf(body);
+    return desk.maps.add(body.guest, { proto: body.tcp === undefined ? 'udp' : 'tcp', ports: body.tcp ?? body.udp ?? '', to: body.to ?? null });
+  });
+  app.delete<{ Querystring: Named }>('/maps', { schema: schemas.unmap }, ({ query }) => {
+    if (query.tcp === undefined && query.udp === undefined) throw new Refused(400, 'ERR_REQUEST', 'say which ports are to be mapped no more (tcp, udp)');
+    return desk.maps.remove(query.guest, portsOf(query));
+  });
   app.get<{ Querystring: { port: number; proto: ProtoName } }>('/explain', { schema: schemas.explain }, ({ query }) => desk.explain(query.proto, query.port));
   app.get('/pools', { schema: schemas.pools }, () => pools.list());
   app.get<{ Params: { address: string } }>('/pools/addresses/:address', { schema: schemas.explainAddress }, ({ params }) => {

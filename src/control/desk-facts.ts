@@ -2,7 +2,7 @@
 import type { Place } from './admin-api.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import type { ProtoName } from './lease-state.js';
-import { LINK_SHIFT, PROTO_TCP, PROTO_UDP, STATE_IN_USE, STATE_LEASED, STATE_MASK, STATE_QUARANTINED } from '../steering/table-layout.js';
+import { LINK_SHIFT, PROTO_TCP, PROTO_UDP, STATE_IN_USE, STATE_LEASED, STATE_MAPPED, STATE_MASK, STATE_QUARANTINED } from '../steering/table-layout.js';
 import type { SteeringTable } from '../steering/table.js';
 import { PortSet } from '../wire/port-set.js';
 
@@ -23,9 +23,14 @@ export function nameOf(plan: LeasePlan, link: number): string | null {
 
 export function stateOf(value: number): Place['state'] {
   const state = value & STATE_MASK;
-  if (state === STATE_IN_USE) return 'in use';
+  if (isUsed(value)) return 'in use';
   if (state === STATE_QUARANTINED) return 'quarantined';
   return state === STATE_LEASED ? 'leased' : 'free';
+}
+
+/** In use, by word of the guest or because it is mapped. */
+function isUsed(value: number): boolean {
+  return (value & STATE_MASK) === STATE_IN_USE || (value & STATE_MASK) === STATE_MAPPED;
 }
 
 /** Those of the ports that the guest uses on the address; a step a port. */
@@ -34,7 +39,7 @@ export function inUse(table: SteeringTable, address: number, proto: ProtoName, p
   for (const { first, last } of ports.ranges()) {
     for (let port = first; port <= last; port++) {
       const value = table.value(address, PROTO_NUMBERS[proto], port);
-      if ((value & STATE_MASK) === STATE_IN_USE && value >>> LINK_SHIFT === guest) used.push({ first: port, last: port });
+      if (isUsed(value) && value >>> LINK_SHIFT === guest) used.push({ first: port, last: port });
     }
   }
   return PortSet.fromRanges(used);

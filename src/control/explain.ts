@@ -20,6 +20,8 @@ export interface EndpointFacts {
   use: 'agent' | 'frame' | 'configuration' | 'run time' | null;
   agent: 'connected' | 'away' | 'none';
   mayImply: boolean;
+  /** For a mapped guest: the inside endpoint, `10.0.7.2 port 443`; null for one that shares the address. */
+  mappedTo: string | null;
   /** The guest's link, as messages name it. */
   link: string;
   attached: boolean;
@@ -66,7 +68,7 @@ function whose({ address, proto, port, state, guest, source, since, until, use, 
   return `${endpoint} is leased to guest ${guest ?? '?'} since ${since ?? '?'}, ${lease}, and ${used}.`;
 }
 
-function goes({ proto, state, guest, mayImply, link, attached, rejecting }: EndpointFacts): string {
+function goes({ proto, state, guest, mayImply, mappedTo, link, attached, rejecting }: EndpointFacts): string {
   switch (state) {
     case 'free':
       return 'A frame for it is left to the host\'s own stack (not-leased).';
@@ -77,6 +79,6 @@ function goes({ proto, state, guest, mayImply, link, attached, rejecting }: Endp
       return `A frame for it is ${answer} (not-in-use)${mayImply ? '; a frame of the guest from it begins a use' : ''}.`;
     }
     case 'in use':
-      return attached ? `A frame for it goes to guest ${guest ?? '?'}: ${link}.` : `A frame for it is lost (link-down): ${link} is not there.`;
+      return attached ? `A frame for it goes to guest ${guest ?? '?'}: ${link}${mappedTo === null ? '' : `, readdressed to ${mappedTo}`}.` : `A frame for it is lost (link-down): ${link} is not there.`;
   }
 }

@@ -17,22 +17,24 @@ import { existsSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { Control } from './control.js';
 import { Departures, refuseQuarantined } from './departures.js';
+import { GuestMaps } from './guest-maps.js';
+import { refuseForeignMac, refuseHeld } from './guest-refusals.js';
 import type { GuestUplink } from './guest-uplink.js';
 import { claimAll } from './host-claims.js';
 import { type GuestPlan, leasedOnShared } from './lease-plan.js';
 import { NO_PORTS, type Ports, PROTOS } from './lease-state.js';
 import { LeaseBook } from './leases.js';
+import type { MapEntry } from './map-changes.js';
 import type { Network } from './network.js';
 import { assignAddresses, withAddress } from './pools/assign.js';
 import type { FloatingAddresses } from './pools/floating.js';
 import { resolveLeases } from './static-leases.js';
 import { LmdbStore } from './store-lmdb.js';
 import type { AddressRecords, Store } from './store.js';
-import { type Config, type GuestConfig, parseGuest, place, requireForRun, withGuests } from '../base/config.js';
-import { BerthError, ConfigError, messageOf } from '../base/errors.js';
+import { type Config, type GuestConfig, parseGuest, requireForRun, withGuests } from '../base/config.js';
+import { BerthError, messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
-import type { Interface } from '../io/interfaces.js';
-import { formatIpv4, formatMac, parseIpv4 } from '../wire/address.js';
+import { formatIpv4, parseIpv4 } from '../wire/address.js';
 import { PortSet } from '../wire/port-set.js';
 
 export interface GuestsParts {
@@ -49,6 +51,7 @@ export class Guests {
   control: Control | null = null;
   private readonly parts: GuestsParts;
   private readonly first: GuestUplink;
+  private readonly maps: GuestMaps;
   private isRunning = false;
   private store: (Store & AddressRecords) | null = null;
   /** As the plan's guests, in any order. */
@@ -61,6 +64,18 @@ export class Guests {
     [this.first] = parts.uplinks;
     this.departures = new Departures(parts.floating, parts.log);
     this.configs = [...parts.config.guests];
+    this.maps = new GuestMaps({
+      config: parts.config,
+      at: this.first,
+      log: parts.log,
+      configs: () => this.configs,
+      replace: (config) => {
+        this.configs = this.configs.map((one) => (one.name === config.name ? config : one));
+      },
+      store: () => (this.store !== null || existsSync(this.folder) ? this.openStore() : null),
+      control: () => this.control,
+      startControl: () => this.startControl(),
+    });
   }
 
   /** Adds the guests that an earlier daemon was given to the plan, which nobody has used yet, and gives all that want one their address. */
@@ -69,6 +84,7 @@ export class Guests {
     const { plan, nic } = this.first;
     const before = join(config.store.path, `${nic.name}-${formatIpv4(plan.shared[0] ?? 0)}`);
     if (!existsSync(this.folder) && existsSync(before)) renameSync(before, this.folder); // the name of earlier versions
+    this.maps.restore();
     if (!existsSync(this.folder) && plan.pools.length === 0) return;
     const store = this.openStore();
     const stored = store.guests();
@@ -164,6 +180,16 @@ export class Guests {
     });
   }
 
+  /** Maps one more entry for a mapped guest; the others do not notice. */
+  map(name: string, entry: MapEntry): Promise<void> {
+    return this.inTurn(() => this.maps.add(name, entry));
+  }
+
+  /** Maps these outside ports no more; true if some are of the configuration, and so return with the next start. */
+  unmap(name: string, ports: Ports): Promise<boolean> {
+    return this.inTurn(() => this.maps.remove(name, ports));
+  }
+
   /** The host's shared addresses are these now: all leases on them follow. Where that fails nothing has changed. */
   follow(shared: readonly number[]): Promise<void> {
     return this.inTurn(async () => {
@@ -247,7 +273,7 @@ export class Guests {
     const { guest, take } = withAddress(wished, floating);
     const together = withGuests(config, [...this.configs, guest], this.first.plan.shared.map(formatIpv4));
     requireForRun(together);
-    const resolved = { ...resolveLeases(together).guests[this.configs.length], atRunTime: true };
+    const resolved = this.maps.withBlock({ ...resolveLeases(together).guests[this.configs.length], atRunTime: true });
     const at = this.uplinkOf(guest);
     refuseForeignMac(resolved, at.nic, together);
     return { guest: resolved, config: guest, take, at };
@@ -270,19 +296,4 @@ export class Guests {
     await links.remove(guest);
     plan.freeSlot(guest.index);
   }
-}
-
-/** Throws for a guest whose stated MAC is not the NIC's. */
-export function refuseForeignMac(guest: GuestPlan, nic: Interface, config: Config): void {
-  if (guest.mac === null || formatMac(guest.mac) === nic.mac) return;
-  throw new ConfigError(
-    'ERR_GUEST_MAC',
-    `${place(config, ['guests', guest.name, 'link', 'mac'])}: guest ${guest.name} has MAC ${formatMac(guest.mac)}, NIC ${nic.name} has ${nic.mac}; a guest that shares the address must have the NIC's MAC`,
-  );
-}
-
-/** While a guest was left out another may have been granted its ports, and keeps them. */
-function refuseHeld({ name, onShared, tcp, udp }: GuestPlan, book: LeaseBook): void {
-  const { refusal } = book.checkFixed(name, onShared ? { tcp, udp } : NO_PORTS, Date.now());
-  if (refusal !== null) throw new BerthError(refusal.code, `guest ${name}: ${refusal.message}`);
 }

@@ -2,6 +2,8 @@
 import { execFile } from 'node:child_process';
 import type { HostSocket } from './admin-api.js';
 import type { ProtoName } from './lease-state.js';
+import { runTool } from '../base/command.js';
+import { PortSet } from '../wire/port-set.js';
 
 /** Not waited for longer: ss reads every descriptor of every process. */
 const TIMEOUT_MS = 5000;
@@ -14,6 +16,12 @@ export function hostSockets(proto: ProtoName, port: number): Promise<HostSocket[
       resolve(error === null ? readSockets(output) : null);
     });
   });
+}
+
+/** Every local port that some socket of the host has now, the daemon's own reservations too. */
+export function hostPorts(): PortSet {
+  const ports = [...runTool('ss', ['-Hantu']).matchAll(/^\S+\s+\S+\s+\d+\s+\d+\s+\S+:(\d+)\s/gm)].map(([, port]) => Number(port));
+  return PortSet.fromRanges(ports.filter((port) => port > 0).map((port) => ({ first: port, last: port })));
 }
 
 function readSockets(text: string): HostSocket[] {

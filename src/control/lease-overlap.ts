@@ -80,6 +80,7 @@ function report(before: GuestPlan, after: GuestPlan, where: string, problems: Pr
 }
 
 function leasePath(guest: GuestPlan, commonTcp: PortSet): KeyPath {
+  if (guest.mapped !== null) return ['guests', guest.name, 'map'];
   const key = guest.whole !== null ? 'address' : commonTcp.isEmpty ? 'udp' : 'tcp';
   return ['guests', guest.name, 'lease', key];
 }

@@ -8,12 +8,26 @@
  * In use   `useTcp` and `useUdp` always lie inside the lease; `useAll` says that they are all of it.
  */
 import type { AgentConfig, LinkConfig } from '../base/config.js';
-import { PortSet } from '../wire/port-set.js';
+import type { MapRange } from '../steering/maps.js';
+import { type PortRange, PortSet } from '../wire/port-set.js';
 import { DHCP_CLIENT_PORT } from '../wire/dhcp.js';
 import { PROTOCOL_TCP, PROTOCOL_UDP } from '../wire/ipv4.js';
 import type { GuestPolicy } from './lease-policy.js';
 import type { Ports } from './lease-state.js';
 import type { AddressPool } from './pools/address-pools.js';
+
+/** A guest with an address of its own (`mode: map`). Addresses are numbers. */
+export interface MappedPlan {
+  /** the guest's own address, and what it sends all through */
+  readonly inside: number;
+  readonly gateway: number;
+  readonly tcp: readonly MapRange[];
+  readonly udp: readonly MapRange[];
+  /** ports for the guest's own flows; 0: none */
+  readonly blockSize: number;
+  /** which they are; null: none, or not chosen yet */
+  readonly block: PortRange | null;
+}
 
 export interface GuestPlan {
   readonly name: string;
@@ -36,6 +50,8 @@ export interface GuestPlan {
   readonly useTcp: PortSet;
   readonly useUdp: PortSet;
   readonly useAll: boolean;
+  /** null: it shares the host's addresses; else `tcp` and `udp` are the outside ports of its maps, and its block */
+  readonly mapped: MappedPlan | null;
   /** null: none, so nobody speaks for the guest */
   readonly agent: AgentConfig | null;
   /** what the guest may have besides its static leases */

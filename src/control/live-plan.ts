@@ -8,6 +8,7 @@
  */
 import { type Departed, type GuestPlan, type LeasePlan, NO_LINK, type PoolPlan } from './lease-plan.js';
 import type { Ports } from './lease-state.js';
+import { withoutPorts } from './map-blocks.js';
 import type { AddressPool } from './pools/address-pools.js';
 import { BerthError } from '../base/errors.js';
 
@@ -62,17 +63,18 @@ export class LivePlan implements LeasePlan {
   share(shared: readonly number[], lost: Ports): void {
     this.shared = shared;
     this.coming = [];
-    this.guests = this.guests.map((guest) => {
-      if (!guest.onShared) return guest;
-      const { tcp, udp, useTcp, useUdp } = guest;
-      return { ...guest, addresses: shared, tcp: tcp.subtract(lost.tcp), udp: udp.subtract(lost.udp), useTcp: useTcp.subtract(lost.tcp), useUdp: useUdp.subtract(lost.udp) };
-    });
+    this.guests = this.guests.map((guest) => (guest.onShared ? { ...withoutPorts(guest, lost), addresses: shared } : guest));
     this.setAddresses();
   }
 
   add(guest: GuestPlan): void {
     this.guests = [...this.guests, guest];
     this.addresses = [...new Set([...this.addresses, ...guest.addresses])];
+  }
+
+  /** Another plan for the same guest. */
+  replace(guest: GuestPlan, by: GuestPlan): void {
+    this.guests = this.guests.map((one) => (one === guest ? by : one));
   }
 
   remove(guest: GuestPlan): void {

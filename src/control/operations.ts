@@ -19,7 +19,7 @@ import type { HostStack } from './host-stack.js';
 import { leasedElsewhere, type LeasePlan } from './lease-plan.js';
 import { type Change, changedPorts, LeaseState, NEVER } from './lease-state.js';
 import type { LeaseBook, Result } from './leases.js';
-import { type GuestRecord, isStored, isStoreFailure, type Store, type StoredChange } from './store.js';
+import { isStored, isStoreFailure, type SettingRecord, type Store, type StoredChange } from './store.js';
 import { Batches } from '../base/batches.js';
 import { messageOf } from '../base/errors.js';
 import type { Log } from '../base/log.js';
@@ -28,7 +28,7 @@ import type { Log } from '../base/log.js';
 const RETRY_MS = 2000;
 
 /** What an operation comes to, and what is kept of it beside leases. */
-export type Decision = Result & { readonly record?: GuestRecord };
+export type Decision = Result & { readonly record?: SettingRecord };
 
 export interface Sequel {
   /** Follows the operation's own changes in the steering table, before those of the next; not where it was refused. */

@@ -22,7 +22,7 @@ import { type BlockResult, LeaseBook, type Result, type SomePorts } from './leas
 import { type Decision, Operations, type Sequel } from './operations.js';
 import type { Publisher } from './publisher.js';
 import type { Taken } from './reserve.js';
-import { isStoreFailure, type Store } from './store.js';
+import { isStoreFailure, type SettingRecord, type Store } from './store.js';
 import { BerthError } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 import { type PortRange, PortSet } from '../wire/port-set.js';
@@ -115,6 +115,22 @@ export class ControlPlane {
     if (outcome.isKept) await this.forget(guest.name).catch(() => undefined); // the failure before is the one to tell
     if (outcome.isReserved && !guest.onShared) host.unreserveGuest(guest);
     throw outcome.failure;
+  }
+
+  /** The guest's leases of the configuration are `after`'s from now on, kept by `record`; as addGuest. What it has no longer is quarantined. */
+  async changeGuest(after: GuestPlan, record: SettingRecord, join: () => Promise<void>): Promise<void> {
+    const outcome = { failure: null as Error | null };
+    const decide = (now: number): Decision => {
+      const possible = this.book.checkFixed(after.name, after, now);
+      if (possible.refusal !== null) outcome.failure = new BerthError(possible.refusal.code, `guest ${after.name}: ${possible.refusal.message}`);
+      else outcome.failure = failureOf(() => this.parts.host.reserveGuest(after));
+      return outcome.failure === null ? { ...this.book.setFixed(after.name, after, now), record } : possible;
+    };
+    const joinKept = async (): Promise<void> => {
+      if (outcome.failure === null) await join();
+    };
+    await this.perform(decide, { after: joinKept });
+    if (outcome.failure !== null) throw outcome.failure;
   }
 
   /** Ends all that the guest has, and forgets its settings. `leave` has the plan and the table without it. */

@@ -7,7 +7,9 @@
 import { NEVER, type Change, type Ports } from './lease-state.js';
 import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
 import type { GuestPlan } from './lease-plan.js';
+import { mapsOf } from './map-plan.js';
 import { ConfigError } from '../base/errors.js';
+import type { Maps } from '../steering/maps.js';
 import { type Proto, STATE_IN_USE, STATE_MASK } from '../steering/table-layout.js';
 import { SteeringTable } from '../steering/table.js';
 import type { TableFollower } from '../steering/table-follower.js';
@@ -18,7 +20,7 @@ import { PROTOCOL_UDP } from '../wire/ipv4.js';
 export type GuestsByAddress = (number[] | undefined)[];
 
 /** A newer steering table for the engine; it answers with `adopted(generation)`. */
-export type OnTable = (buffer: SharedArrayBuffer, generation: number, guests: GuestsByAddress) => void;
+export type OnTable = (buffer: SharedArrayBuffer, generation: number, guests: GuestsByAddress, maps: Maps) => void;
 
 const ENGINE = 0;
 /** 128 MiB of steering table. */
@@ -50,7 +52,7 @@ export class Publisher {
       addresses: plan.addresses.length,
       follower,
       publish: (buffer, generation) => {
-        onTable(buffer, generation, this.guests);
+        onTable(buffer, generation, this.guests, this.maps);
       },
     });
     this.reader = new SteeringTable(this.writer.buffer);
@@ -106,6 +108,11 @@ export class Publisher {
 
   get guestsByAddress(): GuestsByAddress {
     return this.guests;
+  }
+
+  /** What is mapped now. */
+  get maps(): Maps {
+    return mapsOf(this.plan.guests, this.plan.shared);
   }
 
   /** The engine has left every older buffer. */
@@ -192,14 +199,20 @@ export class Publisher {
   }
 
   private lease(guest: GuestPlan, shared = this.plan.shared): void {
-    const { index, agent, policy } = guest;
+    const { index, agent, policy, mapped } = guest;
     forEachEntry({ guests: [guest] }, (address, protocol, port, owner, inUse) => {
       const proto: Proto = protocol === PROTOCOL_UDP ? 1 : 0;
+      if (mapped !== null) {
+        this.writer.map(address, proto, port, owner);
+        return;
+      }
       if (port === 0) this.writer.leaseWhole(address, owner, policy.implicit);
       else this.writer.lease(address, proto, port, owner, policy.implicit);
       if (inUse && port === 0) this.writer.useWhole(address);
       else if (inUse) this.writer.use(address, proto, port);
     });
+    // Nothing that is for all who share an address is for a mapped guest, which has none of them.
+    if (mapped !== null) return;
     // Guests with an agent may lease ports later: what is for all who share an address is for them from the start.
     for (const address of agent === null ? guest.addresses : [...guest.addresses, ...shared]) this.share(address, index);
   }
@@ -215,7 +228,7 @@ export class Publisher {
   }
 
   private sendGuests(): void {
-    this.onTable(this.writer.buffer, this.writer.generation, this.guests);
+    this.onTable(this.writer.buffer, this.writer.generation, this.guests, this.maps);
   }
 }
 

@@ -19,6 +19,7 @@ import { refuseOverlaps } from './lease-overlap.js';
 import { type Owned, resolveAddressPools } from './pools/address-pools.js';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import type { GuestPolicy } from './lease-policy.js';
+import { resolveMap } from './map-plan.js';
 import type { Ports } from './lease-state.js';
 
 /** The steering table's key has 15 bits for the address and its value 16 for the link. */
@@ -107,7 +108,9 @@ function resolveGuest(guest: GuestConfig, index: number, shared: readonly number
   const policy = readPolicy(guest, problems);
   refuseBothToConfigure(guest, problems);
   refuseClientPort(guest, udp, 'lease', problems);
-  const plan = { name, index, atRunTime: false, link, mac, whole, onShared, addresses, tcp, udp, agent, policy };
+  const found = resolveMap(guest, shared, (text, at) => readAddress(text, at, problems), problems);
+  const plan = { name, index, atRunTime: false, link, mac, whole, onShared, addresses, tcp, udp, mapped: null, agent, policy };
+  if (found !== null) return { ...plan, ...found.outside, mapped: found.mapped, addresses: shared, onShared: true, useTcp: found.outside.tcp, useUdp: found.outside.udp, useAll: true };
   if (use === 'all') {
     if (lease === null && guest.pool === null) {
       const text = 'the guest has no lease to use (got all); add `lease`, or remove `use`';

@@ -5,6 +5,7 @@
  *   ['run', proto, first port]   → { last, guest, state, since, until, block }     disjoint; times are wall clock, ms
  *   ['epoch', guest]             → epoch
  *   ['guest', guest]             → { link, agent, … }              of a guest added while the daemon ran
+ *   ['maps', guest]              → [{ tcp, to }, …]                added to a mapped guest of the configuration
  *   ['address', address]         → { guest, state, since, … }      of an address of a pool, as a number
  *
  * Commit       one synchronous transaction with its fdatasync (0.3 ms where measured), no overlapping sync. Commits of one
@@ -62,7 +63,7 @@ export class LmdbStore implements Store, AddressRecords {
         const [kind, name, first] = Array.isArray(key) ? key : [key];
         if (kind === 'run' && (name === 'tcp' || name === 'udp')) runs[name].push(checkRun(first, value));
         else if (kind === 'epoch' && typeof name === 'string' && typeof value === 'number') epochs[name] = value;
-        else if (kind !== 'format' && kind !== 'guest' && kind !== 'address') throw new Error(`unknown record ${JSON.stringify(key)}`);
+        else if (kind !== 'format' && kind !== 'guest' && kind !== 'maps' && kind !== 'address') throw new Error(`unknown record ${JSON.stringify(key)}`);
       }
       checkRuns(runs.tcp);
       checkRuns(runs.udp);
@@ -73,11 +74,11 @@ export class LmdbStore implements Store, AddressRecords {
   }
 
   guests(): Map<string, unknown> {
-    try {
-      return new Map(Array.from(this.#db.getRange({ start: ['guest'], end: ['guest', '\uffff'] }), ({ key, value }) => [(key as [string, string])[1], value as unknown]));
-    } catch (cause) {
-      throw damaged(this.#path, cause);
-    }
+    return this.#byName('guest');
+  }
+
+  maps(): Map<string, unknown> {
+    return this.#byName('maps');
   }
 
   addresses(): Map<number, unknown> {
@@ -122,6 +123,14 @@ export class LmdbStore implements Store, AddressRecords {
     }
   }
 
+  #byName(kind: 'guest' | 'maps'): Map<string, unknown> {
+    try {
+      return new Map(Array.from(this.#db.getRange({ start: [kind], end: [kind, '\uffff'] }), ({ key, value }) => [(key as [string, string])[1], value as unknown]));
+    } catch (cause) {
+      throw damaged(this.#path, cause);
+    }
+  }
+
   /** One transaction for all that waits. */
   #flush(): void {
     const waiting = this.#waiting;
@@ -143,6 +152,7 @@ export class LmdbStore implements Store, AddressRecords {
 
   #write(change: StoredChange): void {
     if (change.type === 'guest') this.#put(['guest', change.guest], change.setting);
+    else if (change.type === 'maps') this.#put(['maps', change.guest], change.maps.length === 0 ? null : change.maps);
     else if (change.type === 'epoch') this.#put(['epoch', change.guest], change.epoch);
     else if (change.type === 'forget') this.#put(['epoch', change.guest], null);
     else this.#replace(change.proto, change, asRun(change));

@@ -47,7 +47,10 @@ export function makeLockRoom(folder: string): void {
 /** For the changes, in a data file that is open. Throws what the file system does, with the file as it was. */
 export function makeRoom(folder: string, { pageSize, lastPageNumber, root, free }: PageStats, changes: readonly StoredChange[]): void {
   let pages = PAGES_BESIDE + 2 * (pagesOf(root) + pagesOf(free)) + changes.length * PAGES_A_CHANGE;
-  for (const change of changes) if (change.type === 'guest') pages += (2 * JSON.stringify(change.setting).length) / pageSize;
+  for (const change of changes) {
+    const kept = change.type === 'guest' ? change.setting : change.type === 'maps' ? change.maps : null;
+    if (kept !== null) pages += (2 * JSON.stringify(kept).length) / pageSize;
+  }
   const needed = Math.ceil(lastPageNumber + 1 + pages) * pageSize;
   const wanted = Math.ceil(lastPageNumber + 1 + 2 * pages) * pageSize;
   withFile(join(folder, 'data.mdb'), 'r+', (file, size) => {

@@ -1,5 +1,5 @@
 /**
- * Store: where leases, quarantines, epochs and the guests added at run time outlive the daemon. An interface of four calls, so that a
+ * Store: where leases, quarantines, epochs and the guests and maps added at run time outlive the daemon. An interface of five calls, so that a
  * store shared by several hosts can take the place of the local one (store-lmdb.ts).
  *
  * Durable      what commit() was given is on the disk when it resolves: only then is a grant answered or published.
@@ -19,6 +19,16 @@ export interface GuestRecord {
   readonly setting: object | null;
 }
 
+/** What the operator has mapped to a guest of the configuration besides what that says; none: nothing. */
+interface MapsRecord {
+  readonly type: 'maps';
+  readonly guest: string;
+  readonly maps: readonly object[];
+}
+
+/** What is kept of a guest beside its leases. */
+export type SettingRecord = GuestRecord | MapsRecord;
+
 /** Addresses of pools that are not unused, by their number: who has them, or had. */
 export interface AddressRecords {
   addresses(): ReadonlyMap<number, unknown>;
@@ -27,13 +37,15 @@ export interface AddressRecords {
   removeAddress(address: number): void;
 }
 
-export type StoredChange = Change | GuestRecord;
+export type StoredChange = Change | SettingRecord;
 
 export interface Store {
   /** What was committed, in the form that the lease book takes as `restored`. */
   load(): BookState;
   /** Guests added while the daemon ran, by name: their settings. */
   guests(): ReadonlyMap<string, unknown>;
+  /** What was mapped to guests of the configuration while the daemon ran, by guest. */
+  maps(): ReadonlyMap<string, unknown>;
   commit(changes: readonly StoredChange[]): Promise<void>;
   /** Commits what is still waiting, then closes. */
   close(): Promise<void>;

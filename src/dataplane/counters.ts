@@ -18,6 +18,7 @@ import {
   PASS,
   REASONS,
   type Reason,
+  TAKEN,
   TO_NIC,
   TOO_LONG,
 } from './frame-batch.js';
@@ -143,6 +144,13 @@ export class Counters {
         const at = direction === INGRESS ? LINKS + (decided - 1) * LINK_WORDS : sender + OUT_FRAMES;
         values[at + IN_FRAMES] += 1;
         values[at + IN_BYTES] += bytes;
+        continue;
+      }
+      if (decided === TAKEN) {
+        values[base] += 1;
+        values[base + 1] += bytes;
+        values[sender + OUT_FRAMES] += 1;
+        values[sender + OUT_FRAMES + 1] += bytes;
         continue;
       }
       if (decided <= LOST) {

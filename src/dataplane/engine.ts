@@ -14,11 +14,14 @@ import { Extras } from './extras.js';
 import { forward } from './forward.js';
 import { FrameBatch } from './frame-batch.js';
 import { lookupDestination, lookupSource } from './lookup.js';
+import { Mapping } from './mapping.js';
 import { Memory } from './memory.js';
 import { ANY_STATION, parse, type Station } from './parse.js';
 import { decideEgress } from './verdict-egress.js';
 import { decideIngress } from './verdict-ingress.js';
+import { decideMappedEgress } from './verdict-mapped-egress.js';
 import type { FrameSink, FrameSlots } from '../io/frame-io.js';
+import type { Maps } from '../steering/maps.js';
 import type { SteeringTable } from '../steering/table.js';
 
 export interface EngineOptions {
@@ -59,10 +62,23 @@ export class Engine {
 
   /** Checks and sends the frames in `slots`, all of which came from the guest on `link`. */
   egress(link: number, sink: FrameSink): void {
-    const { batch, table, extras } = this;
+    const { batch, table, extras, memory } = this;
+    const { mapping } = memory;
+    const guest = mapping === null ? undefined : mapping.guests[link];
     parse(batch, ANY_STATION);
-    lookupSource(batch, table);
-    decideEgress(batch, link, table, this.memory, this.station, extras);
+    if (mapping !== null && guest !== undefined) {
+      decideMappedEgress(batch, link, guest, table, memory, mapping, this.station, extras);
+    } else {
+      lookupSource(batch, table);
+      decideEgress(batch, link, table, memory, this.station, extras);
+    }
     forward(batch, extras, sink, this.counters, EGRESS, link);
+  }
+
+  /** What is mapped from now on. `links`: how many there may be; `hasHeaders`: frames have a virtio-net header before them. */
+  map(maps: Maps, links: number, hasHeaders: boolean): void {
+    if (this.memory.mapping === null && maps.guests.length === 0) return;
+    this.memory.mapping ??= new Mapping(links, hasHeaders, this.station);
+    this.memory.mapping.update(maps);
   }
 }

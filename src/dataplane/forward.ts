@@ -2,8 +2,8 @@
  * Forward stage: extras first (they need the frames' memory), then every frame to its port, then the count.
  */
 import type { Counters, Direction } from './counters.js';
-import { ANSWER_ARP, type Extras, PUNT, REJECT } from './extras.js';
-import type { FrameBatch } from './frame-batch.js';
+import { ANSWER_ARP, type Extras, PUNT, REJECT, TO_HOST } from './extras.js';
+import { DISCARD, type FrameBatch, NO_NEXT_HOP } from './frame-batch.js';
 import type { FrameSink } from '../io/frame-io.js';
 
 export function forward(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: Counters, direction: Direction, link: number): void {
@@ -22,6 +22,10 @@ function doExtras(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: 
       if (sink.answerArp(batch.slots, frame, batch.l3[frame])) counters.countArpReply();
     } else if (action === PUNT) {
       if (sink.punt(batch.slots, frame, link)) counters.countPunt();
+    } else if (action === TO_HOST) {
+      if (sink.toHost(batch.slots, frame, batch.l3[frame])) continue;
+      batch.verdict[frame] = DISCARD;
+      batch.reason[frame] = NO_NEXT_HOP;
     } else if (sink.copy(batch.slots, frame, action) === 0) {
       counters.countCopy(action);
     }

@@ -25,6 +25,8 @@ export const KIND_OTHER_STATION = 11;
 /** Verdicts. A number from 0 on is the port that the frame is forwarded to: 0 the NIC, 1 + n the link with index n. */
 export const DISCARD = -1;
 export const PASS = -2;
+/** Egress of a mapped guest: Berth itself has taken the frame, for the host's stack to send, or as an answer to what it asked. */
+export const TAKEN = -3;
 export const TO_NIC = NIC_PORT;
 
 export const REASONS = [
@@ -46,6 +48,10 @@ export const REASONS = [
   'link-full',
   'too-long',
   'dhcp',
+  'no-flow',
+  'ports-exhausted',
+  'flows-full',
+  'no-next-hop',
 ] as const;
 export type Reason = (typeof REASONS)[number];
 
@@ -74,6 +80,14 @@ export const LINK_FULL = 15;
 export const TOO_LONG = 16;
 /** Egress: for Berth itself, which serves DHCP on the link: what it takes of that is handed to the control plane. */
 export const DHCP = 17;
+/** Of mapped guests: for a port of the block, and answering nothing; or a TCP reset of no connection. */
+export const NO_FLOW_REASON = 18;
+/** Every port of the guest's block is in use towards the same remote end. */
+export const PORTS_EXHAUSTED = 19;
+/** The guest has as many flows as it may, and none that could end for a new one. */
+export const FLOWS_FULL = 20;
+/** The station that the frame has to go to is not known, and was not asked for: too many others were. */
+export const NO_NEXT_HOP = 21;
 
 /** No look-up was made, or none was needed; the table's MISS is -1. */
 export const NOT_OUR_ADDRESS = -2;

@@ -2,6 +2,7 @@
  * What the two verdict stages share: decisions about earlier frames, and which guests have which address.
  */
 import { DISCARD, PASS } from './frame-batch.js';
+import type { Mapping } from './mapping.js';
 import { FORGOTTEN, Recent } from './recent.js';
 import { ADDRESS_INDEX_MASK, ADDRESS_WHOLE } from '../steering/table-layout.js';
 import { MISS, probe, type SteeringTable } from '../steering/table.js';
@@ -19,6 +20,8 @@ export class Memory {
   guests: GuestsByAddress = [];
   /** Links on which Berth serves DHCP. */
   readonly dhcpLinks = new Set<number>();
+  /** null: no guest is mapped. */
+  mapping: Mapping | null = null;
 
   /** Nothing that the guest on `link` did before concerns the next one there. */
   forgetLink(link: number): void {
@@ -27,6 +30,7 @@ export class Memory {
     this.echoes.forget(isOwn);
     this.sentFragments.forget(isOwn);
     this.fragments.forget((decision) => verdictOf(decision) === link + 1);
+    this.mapping?.forgetLink(link);
   }
 
   /** Does the guest on `link` lease anything on `address`? */

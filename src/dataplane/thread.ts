@@ -18,6 +18,8 @@ export interface EngineReports {
   send(frame: Uint8Array): void;
   punt(port: number, frame: Uint8Array): void;
   capSend(): void;
+  toHost(address: number, packet: Uint8Array | null): void;
+  exhausted(link: number): void;
   /** The worker ended although nobody stopped it. */
   died(error: Error): void;
 }
@@ -54,6 +56,8 @@ export class EngineThread {
       else if (report.type === 'send') reports.send(report.frame);
       else if (report.type === 'punt') reports.punt(report.port, report.frame);
       else if (report.type === 'cap-send') reports.capSend();
+      else if (report.type === 'to-host') reports.toHost(report.address, report.packet);
+      else if (report.type === 'exhausted') reports.exhausted(report.link);
     });
     worker.on('error', (error) => {
       reports.died(error);

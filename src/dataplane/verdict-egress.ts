@@ -46,7 +46,6 @@ import {
   STATE_IN_USE,
   STATE_LEASED,
   STATE_MASK,
-  STATE_QUARANTINED,
 } from '../steering/table-layout.js';
 import { MISS, type SteeringTable } from '../steering/table.js';
 import { ARP_SENDER_MAC } from '../wire/arp.js';
@@ -93,10 +92,10 @@ export function decideEgress(batch: FrameBatch, link: number, table: SteeringTab
   }
 }
 
-/** Leased to this link, in use or not, and not in quarantine. */
+/** Leased to this link, in use or not; neither quarantined nor mapped. */
 function mayUse(value: number, link: number): boolean {
   const state = value & STATE_MASK;
-  return state !== STATE_FREE && state !== STATE_QUARANTINED && value >>> LINK_SHIFT === link;
+  return (state === STATE_IN_USE || state === STATE_LEASED) && value >>> LINK_SHIFT === link;
 }
 
 /** D7. Fails harmlessly when the control plane was faster. */

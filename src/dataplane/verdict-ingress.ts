@@ -12,6 +12,7 @@ import * as extrasCodes from './extras.js';
 import type { Extras } from './extras.js';
 import { type Memory, packDecision, reasonOf, verdictOf, wholeValue } from './memory.js';
 import * as recentCodes from './recent.js';
+import { decideMapped, decideMappedEcho, decideMappedEchoError, decideMappedError, deliverFragment } from './verdict-mapped-ingress.js';
 import * as tableLayout from '../steering/table-layout.js';
 import * as tableCodes from '../steering/table.js';
 import type { SteeringTable } from '../steering/table.js';
@@ -33,6 +34,7 @@ const {
   KIND_SHORT_FRAGMENT,
   KIND_UDP,
   MALFORMED,
+  NO_FLOW_REASON,
   NO_REASON,
   NOT_IN_USE,
   NOT_IPV4,
@@ -54,6 +56,7 @@ const {
   LINK_SHIFT,
   STATE_FREE,
   STATE_IN_USE,
+  STATE_MAPPED,
   STATE_MASK,
   STATE_QUARANTINED,
 } = tableLayout;
@@ -84,7 +87,7 @@ export function decideIngress(batch: FrameBatch, table: SteeringTable, memory: M
 
 /**
  * The loop for TCP and UDP frames: decides from `from` on until one needs more than its verdict (a fragment, another
- * protocol, an answer, an implicit use to mark, an entry released meanwhile), and returns the index of that one, or `to`.
+ * protocol, an answer, an implicit use to mark, a mapped guest's frame, an entry released meanwhile), and returns the index of that one, or `to`.
  * Captured arrays and no call in the loop: see bind() in parse.ts.
  */
 function bind(batch: FrameBatch, { words }: SteeringTable): (rejecting: boolean, from: number, to: number) => number {
@@ -106,7 +109,7 @@ function bind(batch: FrameBatch, { words }: SteeringTable): (rejecting: boolean,
         verdict[i] = PASS;
         reason[i] = at === NOT_OUR_ADDRESS ? NOT_OURS : NOT_LEASED;
       } else {
-        if (rejecting) break;
+        if (rejecting || state === STATE_MAPPED) break;
         verdict[i] = DISCARD;
         reason[i] = state === STATE_QUARANTINED ? QUARANTINED : NOT_IN_USE;
       }
@@ -135,6 +138,9 @@ function decideAny(batch: FrameBatch, i: number, table: SteeringTable, memory: M
     verdict[i] = 1 + (value >>> LINK_SHIFT);
     reason[i] = NO_REASON;
     if ((value & (IMPLICIT | ACTIVE)) === IMPLICIT) Atomics.compareExchange(words, at, value, value | ACTIVE);
+  } else if ((value & STATE_MASK) === STATE_MAPPED && memory.mapping !== null) {
+    decideMapped(batch, i, value >>> LINK_SHIFT, memory.mapping);
+    if (extras.rejecting && reason[i] === NO_FLOW_REASON) extras.add(i, REJECT);
   } else if ((value & STATE_MASK) === STATE_FREE) {
     verdict[i] = PASS;
     reason[i] = at === NOT_OUR_ADDRESS ? NOT_OURS : NOT_LEASED;
@@ -167,7 +173,7 @@ function decideOther(batch: FrameBatch, i: number, what: number, table: Steering
   } else if (what === KIND_LATER_FRAGMENT) {
     const decision = recallFragment(batch, i, memory);
     if (decision === FORGOTTEN) decide(batch, i, PASS, ORPHAN_FRAGMENT);
-    else decide(batch, i, verdictOf(decision), reasonOf(decision));
+    else followFirst(batch, i, decision, memory);
   } else if (what === KIND_SHORT_FRAGMENT) decide(batch, i, PASS, ORPHAN_FRAGMENT);
   else decide(batch, i, PASS, OTHER_PROTOCOL);
 }
@@ -186,6 +192,14 @@ function rememberFragment(batch: FrameBatch, i: number, memory: Memory): void {
 
 function recallFragment(batch: FrameBatch, i: number, memory: Memory): number {
   return memory.fragments.find(batch.source[i] | 0, batch.destination[i] | 0, datagramWord(batch, i), batch.slots.seconds[i] | 0);
+}
+
+/** A later fragment: as the first one was decided, and readdressed as it was. */
+function followFirst(batch: FrameBatch, i: number, decision: number, memory: Memory): void {
+  const verdict = verdictOf(decision);
+  decide(batch, i, verdict, reasonOf(decision));
+  const guest = memory.mapping?.guests[verdict - 1];
+  if (guest !== undefined && memory.mapping !== null) deliverFragment(batch, i, verdict - 1, guest, memory.mapping);
 }
 
 /**
@@ -216,6 +230,7 @@ function decideIcmp(batch: FrameBatch, i: number, table: SteeringTable, memory: 
     return;
   }
   if (type === ICMP_ECHO_REPLY) {
+    if (memory.mapping !== null && decideMappedEcho(batch, i, memory.mapping)) return;
     const link = memory.echoes.find(address, batch.source[i] | 0, view.getUint16(icmp + 4), seconds[i] | 0);
     if (link !== FORGOTTEN) {
       decide(batch, i, link, NO_REASON);
@@ -247,10 +262,13 @@ function decideIcmpError(batch: FrameBatch, i: number, inner: number, table: Ste
   const protocol = view.getUint8(inner + 9);
   if (protocol === PROTOCOL_TCP || protocol === PROTOCOL_UDP) {
     const at = table.position(source, protocol === PROTOCOL_UDP ? 1 : 0, view.getUint16(transport));
-    decideByValue(batch, i, at === MISS ? STATE_FREE : table.words[at] | 0, NOT_LEASED, PASS);
+    const value = at === MISS ? STATE_FREE : table.words[at] | 0;
+    if ((value & STATE_MASK) === STATE_MAPPED && memory.mapping !== null) decideMappedError(batch, i, inner, transport, value >>> LINK_SHIFT, memory.mapping);
+    else decideByValue(batch, i, value, NOT_LEASED, PASS);
     return;
   }
   if (protocol === PROTOCOL_ICMP && view.getUint8(transport) === ICMP_ECHO_REQUEST) {
+    if (memory.mapping !== null && decideMappedEchoError(batch, i, inner, transport, memory.mapping)) return;
     const link = memory.echoes.find(source, view.getUint32(inner + 16) | 0, view.getUint16(transport + 4), seconds[i] | 0);
     if (link !== FORGOTTEN) {
       decide(batch, i, link, NO_REASON);

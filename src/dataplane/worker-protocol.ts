@@ -1,6 +1,7 @@
 /** What the daemon (main thread) and the engine's worker say to each other. Plain data; descriptors are numbers. */
 import type { CapRingBuffers } from '../io/cap-ring.js';
 import type { RingSockets } from '../io/packet-io.js';
+import type { Maps } from '../steering/maps.js';
 
 /** Handed over when the worker starts. */
 export interface WorkerStart {
@@ -8,6 +9,7 @@ export interface WorkerStart {
   counters: SharedArrayBuffer;
   /** Link indices by address index, for ARP and echo. */
   guests: (number[] | undefined)[];
+  maps: Maps;
   /** An eventfd: signalled after each command. */
   eventFd: number;
   nic: { backend: 'packet'; sockets: RingSockets; mtu: number } | { backend: 'cap'; ring: CapRingBuffers };
@@ -25,7 +27,9 @@ export type Command =
   | { type: 'detach'; port: number }
   /** The guest is removed: its tap goes, and nothing that is remembered or counted of it stays. Answered by `left`. */
   | { type: 'leave'; port: number }
-  | { type: 'table'; buffer: SharedArrayBuffer; generation: number; guests: (number[] | undefined)[] }
+  | { type: 'table'; buffer: SharedArrayBuffer; generation: number; guests: (number[] | undefined)[]; maps: Maps }
+  /** Frames of mapped guests for the address go to this station (six bytes). */
+  | { type: 'next-hop'; address: number; mac: Uint8Array }
   /** A complete frame for the guest on the port's link; lost where the link takes none. */
   | { type: 'send'; port: number; frame: Uint8Array }
   /** Close everything and end. keepTaps: leave guest taps for the next daemon. */
@@ -45,5 +49,9 @@ export type Report =
   | { type: 'send'; frame: Uint8Array }
   /** A copy of a frame from the guest on the port's link that is for the control plane. */
   | { type: 'punt'; port: number; frame: Uint8Array }
+  /** For the host's own stack to send, and to say where the next ones for its destination go; null: it cannot be sent as it is. */
+  | { type: 'to-host'; address: number; packet: Uint8Array | null }
+  /** The mapped guest on the link found no free port in its block. At most one a second. */
+  | { type: 'exhausted'; link: number }
   /** Frames wait in the `cap` ring to be sent. */
   | { type: 'cap-send' };

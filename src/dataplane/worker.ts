@@ -5,23 +5,26 @@
  *              are taken when the event is signalled or the steering table says that a newer one is there.
  * Memory       nothing is allocated for a frame. A refused frame that is answered is copied into a message, at most
  *              `rejectRate` a second, and so is an ARP request that is, at most ARP_RATE;
- *              so is one that is for the control plane, at most PUNT_RATE a second of one link.
+ *              so is one that is for the control plane, at most PUNT_RATE a second of one link, and one of a mapped guest that
+ *              the host's own stack is to send, at most HANDED_RATE a second.
  * Ends         by the command `stop`; everything it holds is closed then.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { Counters } from './counters.js';
 import { Engine } from './engine.js';
+import type { Mapping } from './mapping.js';
 import { stationOf } from './parse.js';
 import type { Command, Report, WorkerStart } from './worker-protocol.js';
 import { TokenBucket } from '../base/rate-limit.js';
 import { CapRing } from '../io/cap-ring.js';
 import { CapSink } from '../io/cap-sink.js';
-import { FrameSlots, NIC_PORT } from '../io/frame-io.js';
+import { FrameSlots, NIC_PORT, VNET_HEADER_BYTES } from '../io/frame-io.js';
 import { LIVE_BATCH, LivePorts } from '../io/live-ports.js';
 import { FAILED, WOKEN } from '../native/binding.js';
 import { SteeringTable } from '../steering/table.js';
 import { arpReply } from '../wire/arp-frames.js';
 import { mayReject, type Offender, rejection } from '../wire/reject.js';
+import { wholePacket } from '../wire/whole-packet.js';
 
 /** ARP replies a second at most: many times what neighbours that behave ask for, and nothing to a flood. */
 const ARP_RATE = 1000;
@@ -33,6 +36,10 @@ const PUNT_RATE = 5;
 const PUNT_BURST = 20;
 /** Longer ones are no DHCP: a client may ask for more of an answer, not send more. */
 const MAX_PUNT_BYTES = 1514;
+/** Packets of mapped guests that are handed to the host's own stack, a second. */
+const HANDED_RATE = 2000;
+/** Between two reports that mapped guests have no ports left. */
+const TELL_MS = 1000;
 
 class EngineLoop {
   private readonly slots = new FrameSlots(LIVE_BATCH);
@@ -43,6 +50,8 @@ class EngineLoop {
   private readonly bucket: TokenBucket;
   private readonly arpBucket = new TokenBucket(ARP_RATE * 0.9, ARP_RATE / 10, performance.now());
   private readonly mac: Uint8Array;
+  private readonly handed = new TokenBucket(HANDED_RATE, HANDED_RATE / 10, performance.now());
+  private toldExhausted = -TELL_MS;
   private readonly parent: MessagePort;
   private readonly maxPorts: number;
   /** Of the attachment that each port has, or had last. */
@@ -65,6 +74,7 @@ class EngineLoop {
       rejecting: start.rejecting,
     });
     this.engine.memory.guests = start.guests;
+    this.engine.map(start.maps, start.maxPorts, true);
     // A tenth at once and the rest as time goes by: never more than the rate in any one second.
     const burst = Math.max(1, start.rejectRate / 10);
     this.bucket = new TokenBucket(start.rejectRate - Math.min(burst, start.rejectRate / 10), burst, performance.now());
@@ -72,6 +82,7 @@ class EngineLoop {
       reject: (slots, frame, l3) => this.reject(slots, frame, l3),
       answerArp: (slots, frame, l3) => this.answerArp(slots, frame, l3),
       punt: (slots, frame, link) => this.punt(slots, frame, link),
+      toHost: (slots, frame, l3) => this.toHost(slots, frame, l3),
     });
     this.ports.attachEvent(start.eventFd);
     if (start.nic.backend === 'packet') {
@@ -105,6 +116,7 @@ class EngineLoop {
     } else if (ports.receiveLink(event) > 0) {
       cap?.beginEgress();
       engine.egress(event - 1, cap ?? ports);
+      if (engine.memory.mapping !== null) this.tellExhausted(engine.memory.mapping);
     }
   }
 
@@ -142,11 +154,17 @@ class EngineLoop {
       case 'table':
         this.engine.table = new SteeringTable(command.buffer);
         this.engine.memory.guests = command.guests;
+        this.engine.map(command.maps, this.maxPorts, true);
         this.report({ type: 'adopted', generation: command.generation });
         break;
       case 'send':
         this.ports.send(command.port, command.frame);
         break;
+      case 'next-hop': {
+        const { high, low } = stationOf(command.mac);
+        this.engine.memory.mapping?.hops.learn(command.address | 0, high | 0, low, (Date.now() / 1000) | 0);
+        break;
+      }
       case 'stop':
         this.keepTaps = command.keepTaps;
         this.running = false;
@@ -186,6 +204,22 @@ class EngineLoop {
     if (slots.length[frame] > MAX_PUNT_BYTES || !bucket.take(now)) return false;
     this.report({ type: 'punt', port: 1 + link, frame: slots.bytes.slice(slots.offset[frame], slots.offset[frame] + slots.length[frame]) });
     return true;
+  }
+
+  /** Has the host's own stack send the packet of a mapped guest, if not too many are. */
+  private toHost(slots: FrameSlots, frame: number, l3: number): boolean {
+    if (!this.handed.take(performance.now())) return false;
+    const start = slots.offset[frame];
+    const packet = wholePacket(slots.bytes, start - VNET_HEADER_BYTES, l3, start + slots.length[frame] - l3);
+    this.report({ type: 'to-host', address: slots.view.getUint32(l3 + 16), packet });
+    return true;
+  }
+
+  private tellExhausted(mapping: Mapping): void {
+    if (mapping.exhausted < 0 || performance.now() - this.toldExhausted < TELL_MS) return;
+    this.toldExhausted = performance.now();
+    this.report({ type: 'exhausted', link: mapping.exhausted });
+    mapping.exhausted = -1;
   }
 
   private report(report: Report): void {

@@ -1,6 +1,6 @@
 /**
  * The portable back end seen from the engine: frames of the NIC come from and go to a CapRing; links are live ports.
- * An ingress batch goes to links only, an egress batch to the NIC only.
+ * An ingress batch goes to links only, an egress batch to the NIC, and of mapped guests to links too.
  */
 import type { CapRing } from './cap-ring.js';
 import { type FrameSink, type FrameSlots, LOST, LOST_FULL, NIC_PORT } from './frame-io.js';
@@ -42,6 +42,12 @@ export class CapSink implements FrameSink {
     }
     let lost = 0;
     for (let i = 0; i < slots.count; i++) {
+      if (verdict[i] > NIC_PORT) {
+        const failed = this.links.copy(slots, i, verdict[i]);
+        if (failed === 0) continue;
+        verdict[i] = failed;
+        lost++;
+      }
       if (verdict[i] !== NIC_PORT || this.toSend.put(slots.bytes, slots.offset[i], slots.length[i])) continue;
       verdict[i] = LOST - 4 * NIC_PORT - LOST_FULL;
       lost++;
@@ -64,5 +70,9 @@ export class CapSink implements FrameSink {
 
   punt(slots: FrameSlots, frame: number, link: number): boolean {
     return this.links.punt(slots, frame, link);
+  }
+
+  toHost(slots: FrameSlots, frame: number, l3: number): boolean {
+    return this.links.toHost(slots, frame, l3);
   }
 }

@@ -16,7 +16,7 @@ export const LIVE_BATCH = 256;
 const LOOKS = 20;
 
 /** What is done with frames by others than the ports. The frames are borrowed for the call. */
-export type FrameTakers = Pick<FrameSink, 'reject' | 'answerArp' | 'punt'>;
+export type FrameTakers = Pick<FrameSink, 'reject' | 'answerArp' | 'punt' | 'toHost'>;
 
 export class LivePorts implements FrameSink {
   /** Filled by `wait`: ports with frames, WOKEN, or a port + FAILED. */
@@ -108,6 +108,10 @@ export class LivePorts implements FrameSink {
 
   punt(slots: FrameSlots, frame: number, link: number): boolean {
     return this.takers.punt(slots, frame, link);
+  }
+
+  toHost(slots: FrameSlots, frame: number, l3: number): boolean {
+    return this.takers.toHost(slots, frame, l3);
   }
 
   /**

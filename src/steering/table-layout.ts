@@ -55,6 +55,8 @@ export const STATE_FREE = 0;
 export const STATE_LEASED = 1;
 export const STATE_IN_USE = 2;
 export const STATE_QUARANTINED = 3;
+/** In use by a mapped guest: its frames are readdressed (dataplane/mapping.ts), never forwarded as they are. */
+export const STATE_MAPPED = 4;
 /** The guest's own frame may turn this leased endpoint into a used one (D7). */
 export const MAY_IMPLY = 1 << 3;
 /** It did: the use ends by idle time-out unless the agent confirms it. */

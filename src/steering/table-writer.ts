@@ -34,6 +34,7 @@ import {
   STATE_FREE,
   STATE_IN_USE,
   STATE_LEASED,
+  STATE_MAPPED,
   STATE_MASK,
   STATE_QUARANTINED,
   wildcardKey,
@@ -138,6 +139,12 @@ export class TableWriter {
     const index = this.addAddress(address);
     for (const table of this.writable()) markAddress(table, address, ADDRESS_WHOLE);
     this.put(wildcardKey(index), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
+  }
+
+  /** Sets aside the endpoint for the mapped guest on `link`, in use from now on until it is quarantined or released. */
+  map(address: number, proto: Proto, port: number, link: number): void {
+    if (port === 0) throw new BerthError('ERR_PORT_SET', 'port 0 cannot be mapped: it stands for a whole address');
+    this.put(keyOf(this.addAddress(address), proto, port), STATE_MAPPED | (link << LINK_SHIFT));
   }
 
   /** Leased → in use, one atomic store; also confirms an implicit use. False if it is not leased, or in quarantine. */
@@ -258,6 +265,8 @@ export class TableWriter {
         const before = value & STATE_MASK;
         // D1: from quarantine the only way is to free; a late message changes nothing.
         if (before === STATE_FREE || (before === STATE_QUARANTINED && state !== STATE_FREE)) break;
+        // In use for as long as it is mapped. Who follows would forward its frames as they are.
+        if (before === STATE_MAPPED && state !== STATE_QUARANTINED && state !== STATE_FREE) break;
         const next = state === STATE_FREE ? 0 : ((value & ~(STATE_MASK | IMPLICIT | ACTIVE)) | state) >>> 0;
         if (Atomics.compareExchange(words, at, value, next) === value) {
           changed = true;

@@ -63,7 +63,7 @@ describe('a configuration that is right', () => {
       addresses: null,
       notInUse: 'drop',
       rejectRate: 100,
-      guests: [{ name: 'a', link: null, lease: null, use: { tcp: null, udp: null }, agent: null, policy: POLICY, pool: null }],
+      guests: [{ name: 'a', link: null, lease: null, use: { tcp: null, udp: null }, map: null, agent: null, policy: POLICY, pool: null }],
       admin: { socket: '/run/berth/admin.sock', group: null },
       store: { path: '/var/lib/berth' },
       pool: { ports: null, reserve: 2048, quarantineMs: 60_000 },
@@ -115,7 +115,7 @@ const ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
 const PORTS = 'ports, as 80 or "80,443,8000-8999"';
 const LINK = 'a link, as { tap: tap-web } or { netns: web, name: eth0 }';
 const ROOT_KEYS = 'nic, backend, fastPath, cpuLatency, addresses, notInUse, rejectRate, guests, admin, store, pool, networks, pools';
-const GUEST_KEYS = 'link, lease, use, agent, policy, pool';
+const GUEST_KEYS = 'link, lease, use, agent, policy, pool, mode, inside, gateway, map, block';
 const SOCKET = 'an absolute path of at most 107 bytes, as /run/berth/web.sock';
 const GROUP = 'a group of this host, as berth, or its number';
 const QUARANTINE = 'a time, 0s to 365d, as 60s, or a number of seconds';

@@ -75,7 +75,7 @@ async function open({ agents = true, extra = '' } = {}): Promise<Desk> {
   let control: Control | null = null;
   if (agents) {
     const host = { reserve: () => null, reserved: () => PortSet.EMPTY, unreserve: () => undefined, setGranted: async () => undefined } as unknown as HostStack;
-    const store: Store = { load: () => ({ tcp: [], udp: [], epochs: {} }), guests: () => new Map(), commit: async () => undefined, close: async () => undefined };
+    const store: Store = { load: () => ({ tcp: [], udp: [], epochs: {} }), guests: () => new Map(), maps: () => new Map(), commit: async () => undefined, close: async () => undefined };
     const bookOptions = { pool: plan.pool.ports!, reserve: 0, quarantineMs: 60_000, reservedByHost: NO_PORTS };
     const plane = await ControlPlane.start({ plan, bookOptions, store, publisher, host, log });
     onTestFinished(() => plane.close());
@@ -123,8 +123,8 @@ describe('admin interface', () => {
     expect(document.openapi).toBe('3.1.0');
     const routes = Object.entries(document.paths).flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
     expect(routes.sort()).toEqual([
-      ...['delete /guests/{name}', 'delete /leases', 'get /counters', 'get /explain', 'get /guests', 'get /health', 'get /leases', 'get /openapi.json'],
-      ...['get /pools', 'get /pools/addresses/{address}', 'get /status', 'post /guests', 'post /leases', 'post /leases/renew'],
+      ...['delete /guests/{name}', 'delete /leases', 'delete /maps', 'get /counters', 'get /explain', 'get /guests', 'get /health', 'get /leases', 'get /maps', 'get /openapi.json'],
+      ...['get /pools', 'get /pools/addresses/{address}', 'get /status', 'post /guests', 'post /leases', 'post /leases/renew', 'post /maps'],
     ]);
     for (const methods of Object.values(document.paths)) for (const one of Object.values(methods)) expect(one.summary).toBeTruthy();
   });

@@ -70,6 +70,21 @@ describe('store', () => {
     expect(joined(await reopened())).toEqual(book.snapshot());
   });
 
+  it('keeps what is mapped to guests, until it is nothing', async () => {
+    const commit = async (maps: object[]): Promise<Map<string, unknown>> => {
+      const store = new LmdbStore(folder);
+      await store.commit([{ type: 'maps', guest: 'legacy', maps }]);
+      await store.close();
+      const again = new LmdbStore(folder);
+      const found = again.maps();
+      expect(again.load()).toEqual({ tcp: [], udp: [], epochs: {} });
+      await again.close();
+      return found;
+    };
+    expect(await commit([{ tcp: 8443, to: 443 }])).toEqual(new Map([['legacy', [{ tcp: 8443, to: 443 }]]]));
+    expect(await commit([])).toEqual(new Map());
+  });
+
   it('keeps the order of commits that share a transaction, and commits what waits before it closes', async () => {
     const store = new LmdbStore(folder);
     const book = bookOf(['a']);

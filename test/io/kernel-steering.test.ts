@@ -8,6 +8,7 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { frames, NIC_MAC, noise } from '../support/dataplane-arbitrary.js';
 import { type Decision, ip, PASS, Plane, protoOf, TO_NIC, toGuest } from '../support/dataplane-harness.js';
 import { BARE, NOT_US, REMOTE, SHARED, WHOLE, WORLD } from '../support/dataplane-rows.js';
+import { BLOCK, INSIDE, MAPPED_WORLD } from '../support/mapped-world.js';
 import { type Found, KernelSteering, LONGEST_TRIAL, MTU, SOME_INTERFACE, withoutKernelSteering } from '../support/kernel-steering.js';
 import { STATE_IN_USE, STATE_LEASED } from '../../src/steering/table-layout.js';
 import { eth, type FrameBuilder } from '../../src/wire/frame-builder.js';
@@ -86,6 +87,16 @@ describe.skipIf(withoutKernelSteering('io/kernel-steering'))('steering in the ke
     expect(kernel.fromLink(link, frame.build())).toBe(found);
     const [decision] = plane.egress(link, frame.build());
     if (found !== 'engine') expect(decision).toEqual(sameAs(found));
+  });
+
+  it('leaves to the engine whatever comes for a mapped guest, and from it', () => {
+    const kernel = fresh();
+    const { writer } = new Plane({ ...MAPPED_WORLD, station: NIC_MAC, follower: kernel.table });
+    for (const frame of [to(SHARED).tcp(1, 8443), to(SHARED).udp(1, 5009), to(SHARED).tcp(80, BLOCK.first), to(SHARED).icmpEcho('reply', BLOCK.first)]) expect(kernel.fromNic(frame.build())).toBe('engine');
+    writer.use(ip(SHARED), 0, 8443);
+    expect(kernel.fromNic(to(SHARED).tcp(1, 8443).build())).toBe('engine');
+    for (const frame of [from(INSIDE).tcp(443, 1), from(INSIDE).udp(40000, 53), from(SHARED).tcp(8443, 1), from(SHARED).tcp(8080, 1)]) expect(kernel.fromLink(0, frame.build())).toBe('engine');
+    expect(kernel.fromLink(2, from(SHARED).tcp(8080, 1).build())).toBe('to the NIC');
   });
 
   it('R4, R6: follows leases, uses and releases, on addresses past its rows too', () => {

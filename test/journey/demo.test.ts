@@ -47,6 +47,19 @@ it.skipIf(!liveTests('demo'))('the demo of pools shows an address chosen by load
   expect(stdout.trimEnd().split('\n').at(-1)).toBe('Everything the demo made has been removed.');
 });
 
+it.skipIf(!liveTests('demo'))('the demo of port mapping shows guests with private addresses behind the host\'s', { timeout: 90_000 }, () => {
+  const { status, stdout, stderr } = demo({}, 'map');
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  for (const line of [
+    /^the outside +http:\/\/192\.0\.2\.10:8443\/ +guest legacy, which saw client 192\.0\.2\.1$/m,
+    /^guest legacy +http:\/\/192\.0\.2\.1:80\/ +the outside, which saw client 192\.0\.2\.10$/m,
+    /^guest other +http:\/\/192\.0\.2\.10:8443\/ +guest legacy, which saw client 192\.0\.2\.10$/m,
+    /^the outside +http:\/\/192\.0\.2\.10:9443\/ +nobody$/m,
+    /^the outside +http:\/\/192\.0\.2\.10:9443\/ +guest other, which saw client 192\.0\.2\.1$/m,
+  ]) expect(stdout).toMatch(line);
+  expect(stdout.trimEnd().split('\n').at(-1)).toBe('Everything the demo made has been removed.');
+});
+
 const mayDrop = process.getuid?.() === 0 && spawnSync(process.execPath, [PROGRAM, '--version'], { cwd: '/', ...NOBODY }).status === 0;
 it.skipIf(process.getuid?.() === 0 && !mayDrop)('without root a capture is replayed instead, and that is said', () => {
   const { status, stdout } = demo(mayDrop ? NOBODY : {});
@@ -54,5 +67,5 @@ it.skipIf(process.getuid?.() === 0 && !mayDrop)('without root a capture is repla
   expect(stdout).toMatch(/^[^\n]*root[^\n]*: instead of a live network, a capture of made-up frames for 192\.0\.2\.10 is replayed\.\n/);
   expect(stdout).toMatch(/^forward +blue +10 /m);
   expect(stdout).toMatch(/^discard +not-in-use +10 /m);
-  if (mayDrop) expect(demo(NOBODY, 'pools')).toMatchObject({ status: 1, stderr: expect.stringMatching(/^berth: [^\n]*; this demo needs Linux and root\n$/) });
+  if (mayDrop) for (const which of ['pools', 'map']) expect(demo(NOBODY, which)).toMatchObject({ status: 1, stderr: expect.stringMatching(/^berth: [^\n]*; this demo needs Linux and root\n$/) });
 });

@@ -13,6 +13,7 @@ import {
   STATE_FREE,
   STATE_IN_USE,
   STATE_LEASED,
+  STATE_MAPPED,
   STATE_QUARANTINED,
   TABLE_MAGIC,
   tableBytes,
@@ -67,6 +68,20 @@ describe('one endpoint', () => {
     writer.quarantine(A, 0, 80);
     writer.endUse(A, 0, 80);
     expect(table.value(A, 0, 80) & 7).toBe(STATE_QUARANTINED);
+  });
+
+  it('is mapped until it is quarantined or released, and nothing else: what follows the table is never told to steer it', () => {
+    const steered = vi.fn();
+    const writer = new TableWriter({ follower: { address: () => undefined, addressLeft: () => undefined, taken: () => undefined, steered, takeActive: () => false, freed: () => undefined } });
+    const table = new SteeringTable(writer.buffer);
+    writer.map(A, 0, 8443, 3);
+    expect([writer.use(A, 0, 8443), writer.endUse(A, 0, 8443), writer.imply(A, 0, 8443, 3)]).toEqual([false, false, false]);
+    expect(table.value(A, 0, 8443)).toBe(value(3, STATE_MAPPED));
+    writer.takeImplied();
+    expect(writer.quarantine(A, 0, 8443)).toBe(true);
+    expect(table.value(A, 0, 8443)).toBe(value(3, STATE_QUARANTINED));
+    expect(writer.release(A, 0, 8443)).toBe(true);
+    expect(steered).not.toHaveBeenCalled();
   });
 
   it('keeps its slot for ever: released and leased again, it is where it was', () => {

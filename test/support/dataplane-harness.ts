@@ -8,16 +8,17 @@
 import { expect } from 'vitest';
 import { Counters, type CounterSnapshot } from '../../src/dataplane/counters.js';
 import { Engine } from '../../src/dataplane/engine.js';
-import { DISCARD, PASS, type Reason, REASONS } from '../../src/dataplane/frame-batch.js';
+import { DISCARD, PASS, type Reason, REASONS, TAKEN } from '../../src/dataplane/frame-batch.js';
 import { ANY_STATION, type Station, stationOf } from '../../src/dataplane/parse.js';
-import { FrameSlots, type FrameSink } from '../../src/io/frame-io.js';
+import { FrameSlots, type FrameSink, VNET_HEADER_BYTES } from '../../src/io/frame-io.js';
+import type { Maps } from '../../src/steering/maps.js';
 import { type Proto, PROTO_TCP, PROTO_UDP, STATE_MASK } from '../../src/steering/table-layout.js';
 import type { TableFollower } from '../../src/steering/table-follower.js';
 import { TableWriter } from '../../src/steering/table-writer.js';
 import { SteeringTable } from '../../src/steering/table.js';
 import { parseIpv4, parseMac } from '../../src/wire/address.js';
 
-export { DISCARD, PASS };
+export { DISCARD, PASS, TAKEN };
 export const TO_NIC = 0;
 /** The verdict "forward to the link of guest n". */
 export const toGuest = (guest: number): number => 1 + guest;
@@ -40,6 +41,8 @@ export interface FrameIn {
   /** Bytes on the wire; default: as many as were captured. */
   wire?: number;
   seconds?: number;
+  /** Its virtio-net header, where the plane's frames have one; default: none is partial or to be cut. */
+  header?: Uint8Array;
 }
 
 export interface Decision {
@@ -84,6 +87,8 @@ export class RecordingSink implements FrameSink {
   rejects: { frame: number; l3: number }[] = [];
   arpAnswers: number[] = [];
   punts: { frame: number; link: number }[] = [];
+  /** Frames given to the host's own stack. */
+  handed: number[] = [];
   answers = true;
   takes = true;
   /** Port → lost code (see FrameSink.forward) for frames to it. */
@@ -121,6 +126,11 @@ export class RecordingSink implements FrameSink {
     this.punts.push({ frame, link });
     return this.takes;
   }
+
+  toHost(_slots: FrameSlots, frame: number): boolean {
+    this.handed.push(frame);
+    return this.answers;
+  }
 }
 
 export interface PlaneOptions {
@@ -135,6 +145,11 @@ export interface PlaneOptions {
   dhcp?: readonly number[];
   /** What follows the steering table. */
   follower?: TableFollower;
+  /** What is mapped, and its outside endpoints. */
+  maps?: Maps;
+  mapped?: readonly { address: string; proto: 'tcp' | 'udp'; port: number; guest: number }[];
+  /** Frames have a virtio-net header before them. */
+  headers?: boolean;
 }
 
 export const FIRST_SECOND = 1_700_000_000;
@@ -145,12 +160,15 @@ export class Plane {
   readonly counters: Counters;
   readonly sink = new RecordingSink();
   readonly slots: FrameSlots;
+  private readonly headers: boolean;
   private expected: CounterSnapshot;
 
   constructor(options: PlaneOptions = {}) {
-    const { entries = [], addresses = [], guests = 3, station, rejecting = false, dhcp = [], follower } = options;
+    const { entries = [], addresses = [], guests = 3, station, rejecting = false, dhcp = [], follower, maps, mapped = [], headers = false } = options;
+    this.headers = headers;
     this.writer = new TableWriter({ follower });
     fillTable(this.writer, entries, addresses);
+    for (const { address, proto, port, guest } of mapped) this.writer.map(ip(address), protoOf(proto), port, guest);
     this.slots = new FrameSlots(256);
     this.counters = new Counters(guests);
     this.expected = this.counters.read();
@@ -168,6 +186,7 @@ export class Plane {
     }
     this.engine.memory.guests = sharing;
     for (const guest of dhcp) this.engine.memory.dhcpLinks.add(guest);
+    if (maps !== undefined) this.engine.map(maps, guests, headers);
   }
 
   ingress(...frames: (FrameIn | Uint8Array)[]): Decision[] {
@@ -192,7 +211,7 @@ export class Plane {
   }
 
   /** Frame `index` of the last batch, as it is in memory now. */
-  bytesOf(index: number): Uint8Array {
+  bytesOf(index = 0): Uint8Array {
     const { bytes, offset, length } = this.slots;
     return bytes.slice(offset[index], offset[index] + length[index]);
   }
@@ -200,14 +219,15 @@ export class Plane {
   private lay(frames: (FrameIn | Uint8Array)[], guard: number): void {
     const { slots } = this;
     const given = frames.map((frame) => (frame instanceof Uint8Array ? { bytes: frame } : frame));
-    const gap = (index: number): number => (index * 5) % 7;
+    const gap = (index: number): number => ((index * 5) % 7) + (this.headers ? VNET_HEADER_BYTES : 0);
     const size = given.reduce((sum, { bytes }, index) => sum + bytes.length + gap(index), 0);
     const memory = new Uint8Array(new ArrayBuffer(size)).fill(guard);
     slots.lend(memory);
     slots.count = given.length;
     let at = 0;
-    given.forEach(({ bytes, wire = bytes.length, seconds = FIRST_SECOND }, index) => {
+    given.forEach(({ bytes, wire = bytes.length, seconds = FIRST_SECOND, header = new Uint8Array(VNET_HEADER_BYTES) }, index) => {
       at += gap(index);
+      if (this.headers) memory.set(header, at - VNET_HEADER_BYTES);
       memory.set(bytes, at);
       slots.offset[index] = at;
       slots.length[index] = bytes.length;
@@ -220,6 +240,7 @@ export class Plane {
     this.sink.rejects = [];
     this.sink.arpAnswers = [];
     this.sink.punts = [];
+    this.sink.handed = [];
   }
 
   private decisions(direction: 'ingress' | 'egress', guest: number): Decision[] {
@@ -257,7 +278,7 @@ export class Plane {
     if (rejected && this.sink.answers) this.expected.answers += 1;
     if (proxied && this.sink.answers) this.expected.arpReplies += 1;
     if (punted && this.sink.takes) this.expected.punts += 1;
-    if (verdict >= 0) {
+    if (verdict >= 0 || verdict === TAKEN) {
       into(direction === 'ingress' ? ingress.forwarded : egress.forwarded);
       into(direction === 'ingress' ? guests[verdict - 1].ingress : guests[guest].egress);
       return;

@@ -49,6 +49,11 @@ export interface GuestSetting {
   link: { netns: string; name?: string; mac?: string; configure?: 'dhcp' } | { tap: string; mac?: string; configure?: 'dhcp' };
   lease?: { address?: string; tcp?: string; udp?: string };
   use?: 'all' | { tcp?: string; udp?: string };
+  mode?: 'share' | 'map';
+  inside?: string;
+  gateway?: string;
+  map?: { tcp?: string | number; udp?: string | number; to?: number }[];
+  block?: number;
   agent?: { socket: string; connect?: boolean };
   policy?: {
     block?: number;
@@ -163,6 +168,12 @@ export class World {
   /** Sets a guest's address on its link, which is there, and starts a peer in it. */
   enter(name: string): ProcessPeer {
     this.lab.configure(this.guest(name), 'eth0', HOST_ADDRESS, OUTSIDE_ADDRESS);
+    return new ProcessPeer(this.lab, this.guest(name));
+  }
+
+  /** Sets up a guest that knows nothing of Berth: an address of its own and a way out. Returns a peer in it. */
+  enterMapped(name: string, inside: string, gateway: string): ProcessPeer {
+    this.lab.configure(this.guest(name), 'eth0', inside, gateway);
     return new ProcessPeer(this.lab, this.guest(name));
   }
 

@@ -22,6 +22,7 @@ interface AddOptions extends AdminOptions {
   pool?: Settings;
   allow?: Settings;
   deny?: Settings;
+  map?: Settings;
 }
 
 /** What --policy says: of the lease, of the choice of an address. */
@@ -36,6 +37,7 @@ Examples:
   $ berth guest add vm --link tap=tap-vm --lease tcp=2222,8000-8999,udp=53 --use all
   $ berth guest add db --config db.yaml --policy maxPorts=2048
   $ berth guest add www --link netns=www --pool any --policy least-load
+  $ berth guest add legacy --link tap=tap-legacy --map inside=10.0.7.2
 
   with db.yaml:
     link: { netns: db }
@@ -57,7 +59,7 @@ function add(): Command {
     .summary('add a guest')
     .description('Adds a guest. Its settings are those of a guest in the configuration, from a file, from options, or from both: an option stands in place of the same key in the file.')
     .argument('<name>', 'the guest\'s name')
-    .option('-c, --config <file>', 'its settings as YAML: link, lease, use, agent, policy, pool')
+    .option('-c, --config <file>', 'its settings as YAML: link, lease, use, agent, policy, pool; or link, mode, inside, gateway, map, block')
     .option('--link <setting>', 'tap=NAME, or netns=NAME,name=eth0; and configure=dhcp', settings)
     .option('--lease <setting>', 'tcp=PORTS,udp=PORTS,address=ADDRESS', settings)
     .option('--use <setting>', 'all, or tcp=PORTS,udp=PORTS', (text) => (text === 'all' ? 'all' : settings(text)))
@@ -66,6 +68,7 @@ function add(): Command {
     .option('--policy <setting>', 'block=1024,maxPorts=4096,threshold=strict,implicit=true,leaseTime=1h; with --pool also how the address is chosen: least-load, or least-load=2,lowest-occupancy=1', policies)
     .option('--allow <setting>', 'what it may ask for by name: tcp=PORTS,udp=PORTS', settings)
     .option('--deny <setting>', 'what it never gets: tcp=PORTS,udp=PORTS', settings)
+    .option('--map <setting>', 'a guest with an address of its own: inside=ADDRESS,gateway=ADDRESS,block=1024', settings)
     .addHelpText('after', ADD_HELP)
     .action(async (name: string, { admin, json, ...given }: AddOptions) => {
       const [{ askAdmin }, { guestTable }] = await Promise.all([import('../admin-client.js'), import('../admin-text.js')]);
@@ -98,11 +101,12 @@ function list(): Command {
     });
 }
 
-async function settingOf({ config, policy, allow, deny, pool, ...rest }: Omit<AddOptions, 'admin' | 'json'>): Promise<object> {
+async function settingOf({ config, policy, allow, deny, pool, map, ...rest }: Omit<AddOptions, 'admin' | 'json'>): Promise<object> {
   const file = config === undefined ? {} : (await import('../../base/config.js')).loadGuestFile(config);
   const limits = { ...policy?.limits, ...(allow === undefined ? {} : { allow }), ...(deny === undefined ? {} : { deny }) };
   const wish = { ...pool, ...(policy?.choice === undefined ? {} : { policy: policy.choice }) };
-  return { ...file, ...rest, ...(Object.keys(limits).length === 0 ? {} : { policy: limits }), ...(Object.keys(wish).length === 0 ? {} : { pool: wish }) };
+  const mapped = map === undefined ? {} : { mode: 'map', ...map };
+  return { ...file, ...rest, ...mapped, ...(Object.keys(limits).length === 0 ? {} : { policy: limits }), ...(Object.keys(wish).length === 0 ? {} : { pool: wish }) };
 }
 
 /** Given again it adds to what was given before. */

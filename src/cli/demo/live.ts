@@ -8,7 +8,8 @@ import { showAgents, startAgents } from './agents.js';
 import { fallbackDemo } from './fallback.js';
 import { inLab } from './in-lab.js';
 import { Output } from './output.js';
-import { clientProgram, demoConfig, GUESTS, HOST_PORT, serverProgram, strayProgram, UNUSED_PORT } from './script.js';
+import { clientProgram, demoConfig, GUESTS, HOST_PORT, strayProgram, UNUSED_PORT } from './script.js';
+import { startServer } from './servers.js';
 import { BerthError } from '../../base/errors.js';
 import { endProcess, HOST_ADDRESS, type Lab, OUTSIDE_ADDRESS } from '../lab.js';
 import { count, plainTable } from '../text-table.js';
@@ -51,10 +52,6 @@ async function play(lab: Lab): Promise<void> {
   if (!answers.every((answer, n) => answer?.who === expected[n])) {
     throw new BerthError('ERR_DEMO', `a request was not answered by whom it should have been; the daemon said:\n${log.text}`);
   }
-}
-
-async function startServer(lab: Lab, namespace: string, who: string, port: number): Promise<void> {
-  await new Output(lab.spawn(namespace, [process.execPath, '-e', serverProgram(who, port)]), `the web server of ${who}`).match(/^\d+/);
 }
 
 function picture(): string {

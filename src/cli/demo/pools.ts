@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inLab } from './in-lab.js';
 import { Output } from './output.js';
-import { fetchProgram, loadProgram, serverProgram } from './script.js';
+import { fetchProgram, loadProgram } from './script.js';
+import { startServer } from './servers.js';
 import { BerthError } from '../../base/errors.js';
 import { runTool } from '../../base/command.js';
 import { endProcess, HOST_ADDRESS, type Lab } from '../lab.js';
@@ -51,7 +52,7 @@ async function play(lab: Lab): Promise<void> {
   const rows: string[][] = [];
   rows.push(['leased, not in use: nobody answers ARP', fetch(lab)]);
   lab.configure(db, 'eth0', DB_ADDRESS, SECOND_OUTSIDE);
-  await new Output(lab.spawn(db, [process.execPath, '-e', serverProgram('guest db', PORT)]), 'the web server of db').match(/^\d+/);
+  await startServer(lab, db, 'guest db', PORT);
   lab.run(db, [process.execPath, '-e', `require('node:net').connect(9, '${SECOND_OUTSIDE}').on('error', () => process.exit(0))`]);
   const served = fetch(lab);
   rows.push(['db has connected to somebody, so it uses the address', served]);

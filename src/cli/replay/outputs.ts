@@ -51,6 +51,10 @@ export class ReplayOutputs implements FrameSink {
     return false;
   }
 
+  toHost(): boolean {
+    return false;
+  }
+
   close(): void {
     for (const writer of this.writers) writer.close();
     this.sender?.close();

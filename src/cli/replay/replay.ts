@@ -2,6 +2,7 @@
  * A replay: the engine on a capture; every frame is taken as one that came to the NIC.
  *
  * Damage       what was readable is processed and reported; then the reader's error, with the byte offset, is thrown.
+ * Mapped       guests' ports count as in use; nothing is readdressed.
  * Output       the summary on standard output, on standard error where the verdicts take it (`--verdicts -`).
  */
 import { existsSync, statSync } from 'node:fs';
@@ -42,7 +43,8 @@ export interface ReplayOptions {
 
 /** Replays `file` and prints the summary. Throws the reader's error after everything readable has been processed. */
 export async function replay(file: string, config: Config, options: ReplayOptions): Promise<void> {
-  const plan = resolveLeases(config);
+  const resolved = resolveLeases(config);
+  const plan = { ...resolved, guests: resolved.guests.map((guest) => ({ ...guest, mapped: null })) };
   const guests = plan.guests.map((guest) => guest.name);
   refuseOverwriting(file, [options.verdicts ?? '-', ...guests.map((guest) => join(options.split ?? '', `${guest}.pcap`))]);
   const reader = await openCapture(file);

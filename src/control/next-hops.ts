@@ -1,0 +1,80 @@
+/**
+ * Next hops: for the engine, which has no routes of its own, where frames of mapped guests go that nobody has answered yet.
+ *
+ *     packet ─▶ the host's own stack sends it ─▶ its route and its neighbour are asked ─▶ engine: MAC for that address
+ *
+ * Why so       the kernel has routes, rules and neighbours, resolves them, and keeps what it sends until they are; nothing here has to be
+ *              kept in step with it. The engine forgets an answer after 30 s and asks again by its next frame (dataplane/next-hops.ts).
+ * Other NIC    an address that the host reaches by another interface has no answer: its packets go through the host's stack, all of them.
+ */
+import { execFile } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { formatIpv4, parseMac } from '../wire/address.js';
+
+/** A neighbour is resolved at once, or after a retry or two of the kernel's, a second apart. */
+const LOOKS_MS = [0, 5, 20, 100, 500, 1500];
+const TIMEOUT_MS = 2000;
+/** Addresses that are looked up at one time. */
+const MOST = 64;
+/** linux/neighbour.h: an address is known, as `ip neighbour` says it. */
+const USABLE = new Set(['REACHABLE', 'STALE', 'DELAY', 'PROBE', 'PERMANENT', 'NOARP']);
+
+interface RouteJson {
+  gateway?: string;
+  dev?: string;
+}
+
+interface NeighbourJson {
+  lladdr?: string;
+  state?: string[];
+}
+
+export class NextHops {
+  private readonly nic: string;
+  private readonly send: (packet: Uint8Array) => void;
+  private readonly tell: (address: number, mac: Uint8Array) => void;
+  private readonly asked = new Set<number>();
+  private closed = false;
+
+  /** `send`: by the host's own stack; `tell`: the engine. */
+  constructor(nic: string, send: (packet: Uint8Array) => void, tell: (address: number, mac: Uint8Array) => void) {
+    this.nic = nic;
+    this.send = send;
+    this.tell = tell;
+  }
+
+  /** Sends the packet (null: it cannot be sent as it is) and has the engine told where the next ones for the address go. */
+  handle(address: number, packet: Uint8Array | null): void {
+    if (packet !== null) this.send(packet);
+    if (this.asked.has(address) || this.asked.size >= MOST) return;
+    this.asked.add(address);
+    void this.find(address).finally(() => this.asked.delete(address));
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  private async find(address: number): Promise<void> {
+    for (const wait of LOOKS_MS) {
+      await sleep(wait, undefined, { ref: false });
+      if (this.closed) return;
+      const route = (await this.ip<RouteJson>('route', 'get', formatIpv4(address))).at(0);
+      if (route?.dev !== this.nic) return;
+      const neighbour = (await this.ip<NeighbourJson>('neighbour', 'show', 'to', route.gateway ?? formatIpv4(address), 'dev', this.nic)).at(0);
+      const mac = neighbour?.state?.some((state) => USABLE.has(state)) === true ? parseMac(neighbour.lladdr ?? '') : null;
+      if (mac === null || this.closed) continue;
+      this.tell(address, mac);
+      return;
+    }
+  }
+
+  /** What `ip -json` says; nothing where it fails. */
+  private ip<T>(...args: string[]): Promise<T[]> {
+    return new Promise((resolve) => {
+      execFile('ip', ['-json', ...args], { timeout: TIMEOUT_MS, encoding: 'utf8' }, (error, output) => {
+        resolve(error === null && output.trim() !== '' ? (JSON.parse(output) as T[]) : []);
+      });
+    });
+  }
+}
