@@ -18,6 +18,7 @@ import { GuestLinks } from './control/guest-links.js';
 import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import type { LivePlan } from './control/live-plan.js';
 import { NextHops } from './control/next-hops.js';
+import { connectionList, namedConnections } from './control/own-connections.js';
 import type { NetworkFacts } from './control/session.js';
 import { type OnTable, Publisher } from './control/publisher.js';
 import { Counters, type CounterSnapshot } from './dataplane/counters.js';
@@ -254,6 +255,7 @@ export class Uplink {
         counters: this.counters.buffer,
         guests: publisher.guestsByAddress,
         maps: publisher.maps,
+        connections: connectionList(this.host.ownConnections, this.plan.guests),
         nic: io,
         mac: this.mac,
         rejecting: config.notInUse === 'reject',
@@ -281,6 +283,9 @@ export class Uplink {
         },
         toHost: (address, packet) => {
           hops.handle(address, packet);
+        },
+        connections: (connections) => {
+          this.host.rememberConnections(namedConnections(connections, this.plan.guests));
         },
         exhausted: (link) => {
           exhausted.warn(link);

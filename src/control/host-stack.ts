@@ -14,6 +14,7 @@
 import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
 import { NO_PORTS, type Ports, type ProtoName } from './lease-state.js';
+import type { OwnConnection } from './own-connections.js';
 import type { ImplicitUse } from './publisher.js';
 import { Mute, mutedBy, nicTable, quietLink, linkTable, unmute } from './mute.js';
 import { leasedPorts, readReservedPorts, Reservation, type Taken, writeReservedPorts } from './reserve.js';
@@ -45,6 +46,8 @@ export interface HostState {
   sysctls: Record<string, string>;
   /** Not a change, but lost with the daemon otherwise. */
   implicit: ImplicitUse[];
+  /** As implicit; absent in files of earlier versions. */
+  connections?: OwnConnection[];
 }
 
 export class HostStack {
@@ -154,6 +157,14 @@ export class HostStack {
 
   rememberImplicit(uses: ImplicitUse[]): void {
     this.remember({ implicit: uses });
+  }
+
+  get ownConnections(): readonly OwnConnection[] {
+    return this.state.connections ?? [];
+  }
+
+  rememberConnections(connections: OwnConnection[]): void {
+    this.remember({ connections });
   }
 
   /** An interface in a guest's namespace that outlives the daemon. */

@@ -15,7 +15,8 @@
  *
  * Full         a guest has at most a quarter of the slots. One that needs more loses its own oldest flow: closed, then opening, echo, udp;
  *              never an established connection, and never another guest's.
- * Chains       two hash chains through `nextInside`, `nextOutside`. -1 is none everywhere.
+ * Chains       two hash chains through `nextInside`, `nextOutside`. -1 is none everywhere. The hashes are seeded: a guest chooses most of a key,
+ *              and is not to choose one chain for all of its flows.
  * Clock        whole seconds modulo 2^32, from the frames.
  */
 import { HASH_MULTIPLIER } from '../steering/table-layout.js';
@@ -42,6 +43,8 @@ export class FlowTable {
   readonly capacity: number;
   /** Flows that there are. */
   count = 0;
+  /** An established connection has begun or ended since this was last set to false. */
+  changed = false;
   readonly link: Int32Array;
   readonly protocol: Uint8Array;
   readonly insidePort: Uint16Array;
@@ -68,6 +71,8 @@ export class FlowTable {
   private readonly perLink: Int32Array;
   private readonly quota: number;
   private readonly mask: number;
+  /** Small enough to be no object. */
+  private readonly seed = Math.floor(Math.random() * 2 ** 30);
   /** Free slots, chained through `nextInside`. */
   private free = 0;
 
@@ -167,11 +172,13 @@ export class FlowTable {
   /** The flow is of this class from now on. */
   move(slot: number, flowClass: number): void {
     if (this.class[slot] === flowClass) return;
+    if (flowClass === ESTABLISHED || this.class[slot] === ESTABLISHED) this.changed = true;
     this.delist(slot);
     this.enlist(slot, flowClass);
   }
 
   remove(slot: number): void {
+    if (this.class[slot] === ESTABLISHED) this.changed = true;
     this.delist(slot);
     const link = this.link[slot];
     const inside = this.insideHash(link, this.protocol[slot], this.insidePort[slot], this.remote[slot], this.remotePort[slot]);
@@ -249,11 +256,11 @@ export class FlowTable {
   }
 
   private insideHash(link: number, protocol: number, insidePort: number, remote: number, remotePort: number): number {
-    return mix((insidePort << 16) | remotePort, remote, (link << 2) | protocol) & this.mask;
+    return mix(((insidePort << 16) | remotePort) ^ this.seed, remote, (link << 2) | protocol) & this.mask;
   }
 
   private outsideHash(outsideAddress: number, protocol: number, outsidePort: number, remote: number, remotePort: number): number {
-    return mix((outsidePort << 16) | remotePort, remote, outsideAddress ^ protocol) & this.mask;
+    return mix(((outsidePort << 16) | remotePort) ^ this.seed, remote, outsideAddress ^ protocol) & this.mask;
   }
 }
 

@@ -6,8 +6,8 @@
  * Configured   ranges of outside ports, each to inside ports from `to` on; one inside port has one outside port a protocol, so
  *              that an answer finds its way without a flow too: connections outlive the daemon.
  * Own flows    leave by a port of the guest's block on the first shared address, found from the inside port: the same one for the
- *              same inside port as long as that is free for the remote end (RFC 4787 REQ-1, as far as a block goes). After a restart the guest's
- *              next frame of a flow brings it back; a guest that only listens in it is not heard again.
+ *              same inside port as long as that is free for the remote end (RFC 4787 REQ-1, as far as a block goes). After a restart the
+ *              established ones are taken up (own-connections.ts), and the guest's next frame brings back any other.
  * Gateway      the guest's way out: Berth answers ARP for it with GATEWAY_MAC on that link, and it is the source of what comes in.
  * Station      the guest's own MAC: configured, or the NIC's (links that Berth makes), or unknown; what its frames say comes before all.
  * Unit         addresses as signed numbers (recent.ts says why); ports as numbers.

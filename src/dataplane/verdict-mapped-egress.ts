@@ -86,7 +86,6 @@ function decideOne(batch: FrameBatch, i: number, link: number, guest: MappedGues
   if (view.getUint32(start) !== GATEWAY_HIGH || view.getUint16(start + 4) !== GATEWAY_LOW) return OTHER_STATION;
   if ((batch.destination[i] | 0) === guest.gateway || batch.destination[i] >= MULTICAST) return NOT_OURS;
   learnStation(view, start + 6, guest);
-  if (mapping.outsideAddress === 0) return NOT_LEASED; // the host has no address at present
   if (what <= KIND_UDP + FIRST_FRAGMENT) return sendPorts(batch, i, link, guest, table, memory, mapping, station, extras);
   if (what === KIND_LATER_FRAGMENT) return sendFragment(batch, i, link, guest, table, memory, mapping, station, extras);
   if (what !== KIND_ICMP) return OTHER_PROTOCOL;

@@ -10,6 +10,8 @@ export interface WorkerStart {
   /** Link indices by address index, for ARP and echo. */
   guests: (number[] | undefined)[];
   maps: Maps;
+  /** Of mapped guests under an earlier daemon: own-connections.ts. */
+  connections: Int32Array;
   /** An eventfd: signalled after each command. */
   eventFd: number;
   nic: { backend: 'packet'; sockets: RingSockets; mtu: number } | { backend: 'cap'; ring: CapRingBuffers };
@@ -51,6 +53,8 @@ export type Report =
   | { type: 'punt'; port: number; frame: Uint8Array }
   /** For the host's own stack to send, and to say where the next ones for its destination go; null: it cannot be sent as it is. */
   | { type: 'to-host'; address: number; packet: Uint8Array | null }
+  /** What mapped guests have begun and is established (own-connections.ts), where it has changed. At most one a second. */
+  | { type: 'connections'; connections: Int32Array }
   /** The mapped guest on the link found no free port in its block. At most one a second. */
   | { type: 'exhausted'; link: number }
   /** Frames wait in the `cap` ring to be sent. */

@@ -13,6 +13,7 @@ import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from '
 import { Counters } from './counters.js';
 import { Engine } from './engine.js';
 import type { Mapping } from './mapping.js';
+import { listConnections, takeUpConnections } from './own-connections.js';
 import { stationOf } from './parse.js';
 import type { Command, Report, WorkerStart } from './worker-protocol.js';
 import { TokenBucket } from '../base/rate-limit.js';
@@ -38,7 +39,7 @@ const PUNT_BURST = 20;
 const MAX_PUNT_BYTES = 1514;
 /** Packets of mapped guests that are handed to the host's own stack, a second. */
 const HANDED_RATE = 2000;
-/** Between two reports that mapped guests have no ports left. */
+/** Between two reports on mapped guests: that one has no ports left, what connections they have begun. */
 const TELL_MS = 1000;
 
 class EngineLoop {
@@ -52,6 +53,7 @@ class EngineLoop {
   private readonly mac: Uint8Array;
   private readonly handed = new TokenBucket(HANDED_RATE, HANDED_RATE / 10, performance.now());
   private toldExhausted = -TELL_MS;
+  private toldConnections = -TELL_MS;
   private readonly parent: MessagePort;
   private readonly maxPorts: number;
   /** Of the attachment that each port has, or had last. */
@@ -75,6 +77,7 @@ class EngineLoop {
     });
     this.engine.memory.guests = start.guests;
     this.engine.map(start.maps, start.maxPorts, true);
+    if (this.engine.memory.mapping !== null) takeUpConnections(this.engine.memory.mapping, start.connections, (Date.now() / 1000) | 0);
     // A tenth at once and the rest as time goes by: never more than the rate in any one second.
     const burst = Math.max(1, start.rejectRate / 10);
     this.bucket = new TokenBucket(start.rejectRate - Math.min(burst, start.rejectRate / 10), burst, performance.now());
@@ -99,6 +102,7 @@ class EngineLoop {
       if (this.engine.table.superseded) this.takeCommands();
       const found = this.ports.wait(SLEEP_MS);
       for (let n = 0; n < found && this.running; n++) this.serve(this.ports.ready[n]);
+      if (this.engine.memory.mapping !== null) this.tell(this.engine.memory.mapping);
     }
     for (let port = 0; port < this.maxPorts; port++) this.ports.detach(port, this.keepTaps);
     this.ports.close();
@@ -116,7 +120,6 @@ class EngineLoop {
     } else if (ports.receiveLink(event) > 0) {
       cap?.beginEgress();
       engine.egress(event - 1, cap ?? ports);
-      if (engine.memory.mapping !== null) this.tellExhausted(engine.memory.mapping);
     }
   }
 
@@ -215,11 +218,20 @@ class EngineLoop {
     return true;
   }
 
-  private tellExhausted(mapping: Mapping): void {
-    if (mapping.exhausted < 0 || performance.now() - this.toldExhausted < TELL_MS) return;
-    this.toldExhausted = performance.now();
-    this.report({ type: 'exhausted', link: mapping.exhausted });
-    mapping.exhausted = -1;
+  /** What is new of mapped guests. */
+  private tell(mapping: Mapping): void {
+    if (mapping.exhausted < 0 && !mapping.flows.changed) return;
+    const now = performance.now();
+    if (mapping.exhausted >= 0 && now - this.toldExhausted >= TELL_MS) {
+      this.toldExhausted = now;
+      this.report({ type: 'exhausted', link: mapping.exhausted });
+      mapping.exhausted = -1;
+    }
+    if (mapping.flows.changed && now - this.toldConnections >= TELL_MS) {
+      this.toldConnections = now;
+      mapping.flows.changed = false;
+      this.report({ type: 'connections', connections: listConnections(mapping) });
+    }
   }
 
   private report(report: Report): void {

@@ -106,7 +106,6 @@ describe('from the guest', () => {
         { ...answer(outsidePort(2)), becomes: toGuestFrame().tcp(80, 5, { flags: TCP_SYN | TCP_ACK }).build() },
       ],
     },
-    { name: 'while the host has no address nothing leaves', from: 0, world: { maps: { ...MAPS, outside: [] } }, frame: fromGuest().tcp(1, 80).build(), verdict: DISCARD, reason: 'not-leased' },
     { name: 'another’s source address is spoofed', from: 0, frame: fromGuest({ src: OTHER_INSIDE }).tcp(1, 80).build(), verdict: DISCARD, reason: 'spoofed' },
     { name: 'the shared address is spoofed too, also from a mapped port', from: 0, frame: fromGuest({ src: SHARED }).tcp(8443, 80).build(), verdict: DISCARD, reason: 'spoofed' },
     { name: 'a frame to another station than the gateway stays', from: 0, frame: fromGuest({}, { dst: ROUTER }).tcp(1, 80).build(), verdict: DISCARD, reason: 'other-station' },

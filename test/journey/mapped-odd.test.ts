@@ -80,17 +80,20 @@ describe.skipIf(!liveTests('mapped-odd', 'ping'))('mapped guests', { timeout: 90
     expect(daemon.log.filter(({ msg }) => /every port of its block/.test(msg))).toHaveLength(1);
   });
 
-  it('keep the connections to what is mapped while the daemon is killed and started again', async () => {
+  it('keep their connections, both ways, while the daemon is killed and started again', async () => {
     const { world, setting } = build('mapkill', 16);
     const outside = world.peer(world.lab.outside);
     const first = await world.start(setting);
     const legacy = world.enterMapped('legacy', INSIDE, GATEWAY);
     await legacy.source(443, 4e6, 30);
     const download = outside.download(HOST_ADDRESS, 8443);
-    await sleep(600);
+    await outside.source(82, 4e6, 30);
+    const own = legacy.download(OUTSIDE_ADDRESS, 82); // in which the guest only listens
+    await sleep(1600); // what is established is written down once a second
     await first.stop('SIGKILL');
     await sleep(200);
     await world.start(setting);
     expect(await download).toEqual({ bytes: 4e6, received: await legacy.sourceHash(443) });
+    expect(await own).toEqual({ bytes: 4e6, received: await outside.sourceHash(82) });
   });
 });

@@ -9,6 +9,7 @@ const INSIDE = '10.0.7.2';
 const GATEWAY = '10.0.7.1';
 const POOL = { ports: '20480-24575', reserve: 0, quarantine: '1s' };
 const STAYS = { port: 9000, name: 'stays' };
+const OTHER_ADDRESS = '192.0.2.20';
 
 describe.skipIf(!liveTests('mapped-run-time'))('mapped guests at run time', { timeout: 90_000 }, () => {
   function build(label: string): { world: World; setting: Setting; berth: (...args: string[]) => ReturnType<World['berth']>; ask: <T>(path: string, query?: Record<string, string>) => Promise<T> } {
@@ -77,6 +78,22 @@ describe.skipIf(!liveTests('mapped-run-time'))('mapped guests at run time', { ti
     expect(await refused('nobody', '--tcp', '8700')).toContain('there is no mapped guest nobody');
     expect((await berth('map', 'ls')).output.split('\n').filter((line) => /^legacy +tcp +/.test(line))).toHaveLength(1);
     expect(await world.peer(world.lab.outside).get(HOST_ADDRESS, 8600)).toMatch(/^host /);
+  });
+
+  it('what is mapped follows the host to another address', async () => {
+    const { world, setting } = build('mapmove');
+    const outside = world.peer(world.lab.outside);
+    const daemon = await world.start(setting);
+    const legacy = world.enterMapped('legacy', INSIDE, GATEWAY);
+    await Promise.all([legacy.http(443, 'legacy'), outside.http(85, 'outside')]);
+    expect(await outside.get(HOST_ADDRESS, 8443)).toMatch(/^legacy /);
+    expect(await legacy.get(OUTSIDE_ADDRESS, 85)).toMatch(new RegExp(`^outside / ${HOST_ADDRESS} `));
+    for (const what of [['del', `${HOST_ADDRESS}/24`], ['add', `${OTHER_ADDRESS}/24`]]) world.lab.run(world.lab.host, ['ip', 'address', ...what, 'dev', 'eth0']);
+    await daemon.says(/the host's addresses are 192\.0\.2\.20 now/);
+    await sleep(300);
+    expect(await outside.get(OTHER_ADDRESS, 8443)).toMatch(/^legacy /);
+    expect(await legacy.get(OUTSIDE_ADDRESS, 85)).toMatch(new RegExp(`^outside / ${OTHER_ADDRESS} `));
+    expect(await outside.connect(HOST_ADDRESS, 8443, { timeoutMs: 300 })).not.toMatchObject({ outcome: 'connected' });
   });
 
   it('a guest is mapped first and shares the address later, on the same link, and the others do not notice', async () => {
