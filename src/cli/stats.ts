@@ -1,7 +1,8 @@
 /** Counters for people: names in place of indices, rates from two readings. */
 import { count, plural } from './text-table.js';
 import type { DhcpCounters } from '../control/dhcp-server.js';
-import type { CounterSnapshot, GuestTally, Tally } from '../dataplane/counters.js';
+import type { CounterSnapshot, GuestTally } from '../dataplane/counters.js';
+import type { Tally } from '../io/kernel-table.js';
 
 export type NamedCounters = Omit<CounterSnapshot, 'guests'> & { dhcp?: DhcpCounters; guests: Record<string, GuestTally> };
 

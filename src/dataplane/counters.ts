@@ -23,6 +23,7 @@ import {
   TOO_LONG,
 } from './frame-batch.js';
 import { LOST, LOST_DOWN, LOST_FULL } from '../io/frame-io.js';
+import type { Tally } from '../io/kernel-table.js';
 
 export const INGRESS = 0;
 export const EGRESS = 1;
@@ -48,11 +49,6 @@ const COPIES = 4;
 const IN_LOST = 5;
 const OUT_REFUSED = 6;
 const IN_FULL = 7;
-
-export interface Tally {
-  frames: number;
-  bytes: number;
-}
 
 export interface GuestTally {
   ingress: Tally;

@@ -11,6 +11,7 @@
  *              finds frames at all LOOK_MS apart; the limit is let go, and the closer looks end, LINGER_MS after the last that found such traffic.
  */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import type { Tally } from './kernel-table.js';
 import { fileReason } from '../base/errors.js';
 import type { Log } from '../base/log.js';
 
@@ -30,10 +31,7 @@ const SPIN = 0;
 const SHALLOW = 2;
 
 /** Frames and their bytes so far, modulo 2^32. */
-export interface Traffic {
-  frames: number;
-  bytes: number;
-}
+export type Traffic = Tally;
 
 export interface LatencyReport {
   isHeld: boolean;

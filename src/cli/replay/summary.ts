@@ -1,5 +1,6 @@
 /** The table at the end of a replay: frames and bytes for each guest and each reason. */
-import type { CounterSnapshot, Tally } from '../../dataplane/counters.js';
+import type { CounterSnapshot } from '../../dataplane/counters.js';
+import type { Tally } from '../../io/kernel-table.js';
 import { count, plainTable } from '../text-table.js';
 
 export interface ReplayResult {
