@@ -1,6 +1,8 @@
 /**
  * The engine's thread seen from the daemon: starts the worker, sends it commands, tells what it reports.
  *
+ * Loading      the worker's modules take longer than most of a daemon's start, so it is made before it is needed: by `prepare`, beside the
+ *              daemon's own modules. Until it has its work it keeps no process alive.
  * Order        a command is posted first and the event signalled after, so that a woken worker always finds it.
  * Ownership    descriptors given in commands belong to the worker from then on.
  */
@@ -25,6 +27,19 @@ export interface EngineReports {
   died(error: Error): void;
 }
 
+let prepared: Worker | null = null;
+
+function load(): Worker {
+  const worker = new Worker(new URL('./worker.js', import.meta.url));
+  // One that ends before it is started is made again then, and its error told.
+  worker.on('error', () => undefined);
+  worker.once('exit', () => {
+    if (prepared === worker) prepared = null;
+  });
+  worker.unref();
+  return worker;
+}
+
 export class EngineThread {
   private readonly worker: Worker;
   private readonly eventFd: number;
@@ -37,14 +52,21 @@ export class EngineThread {
     this.ended = new Promise((resolve) => worker.once('exit', resolve));
   }
 
-  /** Starts the worker and waits until it serves its ports. */
+  /** Begins to load the worker of the thread that will be started next. */
+  static prepare(): void {
+    prepared ??= load();
+  }
+
+  /** Gives a worker its work, and waits until it serves its ports. */
   static async start(start: Omit<WorkerStart, 'eventFd'>, reports: EngineReports): Promise<EngineThread> {
     const eventFd = check(addon().openEvent(), 'making a wake-up event');
-    const workerData: WorkerStart = { ...start, eventFd };
-    const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData });
+    const worker = prepared ?? load();
+    prepared = null;
     const thread = new EngineThread(worker, eventFd);
     try {
-      await once(worker, 'message');
+      worker.ref();
+      worker.postMessage({ ...start, eventFd } satisfies WorkerStart);
+      await Promise.race([once(worker, 'message'), thread.ended.then(() => Promise.reject(new BerthError('ERR_ENGINE', 'the engine\'s thread ended before it had begun')))]);
     } catch (error) {
       addon().closeFd(eventFd);
       throw error;

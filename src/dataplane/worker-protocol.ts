@@ -3,7 +3,7 @@ import type { CapRingBuffers } from '../io/cap-ring.js';
 import type { RingSockets } from '../io/packet-io.js';
 import type { Maps } from '../steering/maps.js';
 
-/** Handed over when the worker starts. */
+/** The first message to a worker. */
 export interface WorkerStart {
   table: SharedArrayBuffer;
   counters: SharedArrayBuffer;

@@ -9,7 +9,7 @@
  *              the host's own stack is to send, at most HANDED_RATE a second.
  * Ends         by the command `stop`; everything it holds is closed then.
  */
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { Counters } from './counters.js';
 import { Engine } from './engine.js';
 import type { Mapping } from './mapping.js';
@@ -239,4 +239,6 @@ class EngineLoop {
   }
 }
 
-if (parentPort !== null) new EngineLoop(workerData as WorkerStart, parentPort).run();
+parentPort?.once('message', (start: WorkerStart) => {
+  new EngineLoop(start, parentPort as MessagePort).run();
+});

@@ -1,10 +1,7 @@
 /** `berth agent`: the program in the guest, in the foreground, until SIGINT or SIGTERM; then the guest's network is put back. */
 import { Command, Option } from 'commander';
-import { Agent } from '../../agent/agent.js';
-import { unixSocket, virtioPort } from '../../agent/channel.js';
+import type { AgentOptions } from '../../agent/agent.js';
 import { BerthError } from '../../base/errors.js';
-import { createLog } from '../../base/log.js';
-import { interruption } from '../interruption.js';
 
 const HELP = `
 Examples (as root, in the guest):
@@ -37,9 +34,11 @@ export function agentCommand(): Command {
 }
 
 async function run(options: AgentCommandOptions): Promise<void> {
+  const open = await channelOf(options);
+  const [{ Agent }, { createLog }, { interruption }] = await Promise.all([import('../../agent/agent.js'), import('../../base/log.js'), import('../interruption.js')]);
   const log = createLog();
   const asked = interruption(log);
-  const agent = new Agent({ open: channelOf(options), networkInterface: options.configure ? options.interface : null, resolvConf: options.resolvConf, log });
+  const agent = new Agent({ open, networkInterface: options.configure ? options.interface : null, resolvConf: options.resolvConf, log });
   try {
     agent.start();
     log.info('ready');
@@ -49,7 +48,8 @@ async function run(options: AgentCommandOptions): Promise<void> {
   }
 }
 
-function channelOf({ socket, virtioPort: port }: AgentCommandOptions): ReturnType<typeof unixSocket> {
+async function channelOf({ socket, virtioPort: port }: AgentCommandOptions): Promise<AgentOptions['open']> {
+  const { unixSocket, virtioPort } = await import('../../agent/channel.js');
   if (socket !== undefined) return unixSocket(socket);
   if (port !== undefined) return virtioPort(port);
   throw new BerthError('ERR_USAGE', 'where is the host? give --socket PATH or --virtio-port NAME', { exitCode: 2 });

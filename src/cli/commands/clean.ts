@@ -3,7 +3,6 @@
  */
 import { Command } from 'commander';
 import { BerthError } from '../../base/errors.js';
-import { plural } from '../text-table.js';
 
 const HELP = `
 Example (as root):
@@ -20,9 +19,10 @@ export function cleanCommand(): Command {
 
 async function clean(): Promise<void> {
   if (process.getuid?.() !== 0) throw new BerthError('ERR_NOT_ROOT', 'clean needs root; start it with sudo');
-  const [{ isOfThisNamespace, forget, leftStates, removeInterfaces, undoState }, { Lock, removeDeadLocks, leaveRunFolder }] = await Promise.all([
+  const [{ isOfThisNamespace, forget, leftStates, removeInterfaces, undoState }, { Lock, removeDeadLocks, leaveRunFolder }, { plural }] = await Promise.all([
     import('../../control/host-stack.js'),
     import('../../io/lock.js'),
+    import('../text-table.js'),
   ]);
   await removeDeadLocks();
   const left = leftStates();

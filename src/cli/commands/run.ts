@@ -18,6 +18,8 @@ export function runCommand(): Command {
     .addHelpText('after', HELP)
     .action(async (options: Partial<RunOptions>) => {
       const config = need(options.config, '--config <file>', 'run');
+      const { EngineThread } = await import('../../dataplane/thread.js');
+      EngineThread.prepare();
       const { run } = await import('../foreground.js');
       await run({ ...options, config });
     });
