@@ -10,7 +10,7 @@ import type { FrameBatch } from './frame-batch.js';
 import { RUN } from './parse.js';
 import * as extrasCodes from './extras.js';
 import type { Extras } from './extras.js';
-import { type Memory, packDecision, reasonOf, verdictOf, wholeValue } from './memory.js';
+import { isWholeUsed, type Memory, packDecision, reasonOf, verdictOf, wholeValue } from './memory.js';
 import * as recentCodes from './recent.js';
 import * as tableLayout from '../steering/table-layout.js';
 import * as tableCodes from '../steering/table.js';
@@ -189,8 +189,8 @@ function recallFragment(batch: FrameBatch, i: number, memory: Memory): number {
 }
 
 /**
- * A reply is the host's and every guest's who shares the address. Requests the host alone answers, but for a dedicated address in use: no
- * interface of the host need have it, and Berth says where it is, whatever becomes of the guest's side.
+ * A reply is the host's and every guest's who shares the address. Requests the host alone answers, but for an address with a wildcard of
+ * which something is in use: no interface of the host need have it, and Berth says where it is, whatever becomes of the guest's side.
  */
 function decideArp(batch: FrameBatch, i: number, table: SteeringTable, memory: Memory, extras: Extras): void {
   decide(batch, i, PASS, NO_REASON);
@@ -200,7 +200,7 @@ function decideArp(batch: FrameBatch, i: number, table: SteeringTable, memory: M
     const guests = memory.guests[table.address(address) & ADDRESS_INDEX_MASK];
     if (guests === undefined) return;
     for (let g = 0; g < guests.length; g++) extras.add(i, 1 + guests[g]);
-  } else if (operation === ARP_REQUEST && (wholeValue(table, address) & STATE_MASK) === STATE_IN_USE) {
+  } else if (operation === ARP_REQUEST && isWholeUsed(table, address)) {
     extras.add(i, ANSWER_ARP);
   }
 }

@@ -67,6 +67,8 @@ export const LINK_SHIFT = 16;
 export const ADDRESS_WHOLE = 0x80000000;
 /** This address is not ours any more. */
 export const ADDRESS_LEFT = 0x40000000;
+/** A use of the address, or of a port of it, has begun, and not all of them have ended as far as the writer has looked. */
+export const ADDRESS_USED = 0x20000000;
 export const ADDRESS_INDEX_MASK = 0x7fff;
 
 /** 2^32 divided by the golden ratio: multiplicative hashing spreads runs of ports evenly. */

@@ -5,6 +5,7 @@ import {
   ACTIVE,
   ADDRESS_INDEX_MASK,
   ADDRESS_LEFT,
+  ADDRESS_USED,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_ADDRESSES,
@@ -25,6 +26,8 @@ import {
   tableBytes,
 } from './table-layout.js';
 import { SteeringTable } from './table.js';
+
+type AddressFlag = typeof ADDRESS_WHOLE | typeof ADDRESS_LEFT | typeof ADDRESS_USED;
 
 export function powerOfTwo(atLeast: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(2, atLeast)));
@@ -73,9 +76,14 @@ export function insertAddress(table: SteeringTable, address: number, index: numb
   Atomics.store(words, at + 1, index);
 }
 
-export function markAddress(table: SteeringTable, address: number, flag: typeof ADDRESS_WHOLE | typeof ADDRESS_LEFT): void {
+export function markAddress(table: SteeringTable, address: number, flag: AddressFlag): void {
   const at = pairOf(table, address);
   if (table.words[at + 1] !== 0) Atomics.or(table.words, at + 1, flag);
+}
+
+export function unmarkAddress(table: SteeringTable, address: number, flag: AddressFlag): void {
+  const at = pairOf(table, address);
+  if (table.words[at + 1] !== 0) Atomics.and(table.words, at + 1, ~flag);
 }
 
 /** Writes the entry: the key first if it is new, the value last. */
@@ -108,7 +116,7 @@ export function copyLive(old: SteeringTable, fresh: SteeringTable): void {
   forEachPair(old, (address, entry) => {
     if ((entry & ADDRESS_LEFT) !== 0) return;
     insertAddress(fresh, address, entry & ADDRESS_INDEX_MASK);
-    if ((entry & ADDRESS_WHOLE) !== 0) markAddress(fresh, address, ADDRESS_WHOLE);
+    for (const flag of [ADDRESS_WHOLE, ADDRESS_USED] as const) if ((entry & flag) !== 0) markAddress(fresh, address, flag);
   });
   forEachLive(old, (key, value) => putInto(fresh, key, value));
 }

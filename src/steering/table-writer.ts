@@ -19,6 +19,7 @@ import {
   ACTIVE,
   ADDRESS_INDEX_MASK,
   ADDRESS_LEFT,
+  ADDRESS_USED,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_ADDRESSES,
@@ -39,7 +40,7 @@ import {
   wildcardKey,
 } from './table-layout.js';
 import type { TableFollower } from './table-follower.js';
-import { copyLive, createTable, forEachLive, forEachPair, indexOf, insertAddress, markAddress, powerOfTwo, putInto, sweepIdle } from './table-writer-memory.js';
+import { copyLive, createTable, forEachLive, forEachPair, indexOf, insertAddress, markAddress, powerOfTwo, putInto, sweepIdle, unmarkAddress } from './table-writer-memory.js';
 import { MISS, probe, type SteeringTable } from './table.js';
 import { BerthError } from '../base/errors.js';
 
@@ -136,17 +137,22 @@ export class TableWriter {
   /** Sets aside the whole `address` for `link`: every port of it that has no entry of its own. */
   leaseWhole(address: number, link: number, mayImply: boolean): void {
     const index = this.addAddress(address);
-    for (const table of this.writable()) markAddress(table, address, ADDRESS_WHOLE);
+    for (const table of this.writable()) {
+      markAddress(table, address, ADDRESS_WHOLE);
+      unmarkAddress(table, address, ADDRESS_USED);
+    }
     this.put(wildcardKey(index), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
   }
 
   /** Leased → in use, one atomic store; also confirms an implicit use. False if it is not leased, or in quarantine. */
   use(address: number, proto: Proto, port: number): boolean {
-    return this.change(this.keyAt(address, proto, port), STATE_IN_USE);
+    const isUsed = this.change(this.keyAt(address, proto, port), STATE_IN_USE);
+    if (isUsed) for (const table of this.writable()) table.markUsed(address);
+    return isUsed;
   }
 
   useWhole(address: number): boolean {
-    return this.change(this.keyAt(address, 0, 0), STATE_IN_USE);
+    return this.use(address, 0, 0);
   }
 
   /** In use → leased. False if nothing is leased there, or it is in quarantine. */
@@ -175,9 +181,22 @@ export class TableWriter {
       (key) => follower?.takeActive(key) ?? false,
       (key) => follower?.taken(key),
     );
+    this.settleUsed();
     // Also for one that a frame has kept up meanwhile: it is to be steered again.
     Atomics.store(this.table.words, H_IMPLIED, 1);
     return ended;
+  }
+
+  /** Takes ADDRESS_USED from the addresses on which nothing is in use any more: after uses have ended. Two steps a slot of the table. */
+  settleUsed(): void {
+    const before = this.usedAddresses();
+    this.forEachAddress((table, address, index) => {
+      if (!before.has(index)) unmarkAddress(table, address, ADDRESS_USED);
+    });
+    const after = this.usedAddresses(); // the data plane may have begun one meanwhile
+    this.forEachAddress((table, address, index) => {
+      if (after.has(index)) table.markUsed(address);
+    });
   }
 
   /** Whether implicit uses may have begun or ended since the last call. Those that there are have been told to the follower then. */
@@ -204,8 +223,23 @@ export class TableWriter {
     const at = probe(words, base, mask, shift, this.keyAt(address, proto, port));
     const leased = (STATE_LEASED | MAY_IMPLY | (link << LINK_SHIFT)) >>> 0;
     const isImplied = at !== MISS && Atomics.compareExchange(words, at, leased, (leased & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE) === leased;
-    if (isImplied) Atomics.store(words, H_IMPLIED, 1);
-    return isImplied;
+    if (!isImplied) return false;
+    this.table.markUsed(address);
+    Atomics.store(words, H_IMPLIED, 1);
+    return true;
+  }
+
+  /** Indices of those on which something is in use. */
+  private usedAddresses(): Set<number> {
+    const used = new Set<number>();
+    forEachLive(this.table, (key, value) => {
+      if ((value & STATE_MASK) === STATE_IN_USE) used.add(key >>> 17);
+    });
+    return used;
+  }
+
+  private forEachAddress(visit: (table: SteeringTable, address: number, index: number) => void): void {
+    for (const table of this.writable()) forEachPair(table, (address, entry) => visit(table, address, entry & ADDRESS_INDEX_MASK));
   }
 
   private keyAt(address: number, proto: Proto, port: number): number {
@@ -308,6 +342,7 @@ export class TableWriter {
         Atomics.store(words, H_IMPLIED, 1);
       });
     }
+    this.settleUsed();
     this.indices.release(this.retiring[0]?.table.generation ?? this.generation);
   }
 }

@@ -18,6 +18,7 @@ import { BerthError } from '../base/errors.js';
 const {
   ADDRESS_INDEX_MASK,
   ADDRESS_LEFT,
+  ADDRESS_USED,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_CAPACITY,
@@ -51,13 +52,12 @@ export function probe(words: Uint32Array, base: number, mask: number, shift: num
   }
 }
 
-/** The second word of `address`'s pair: its index and flags; 0 for an address that is not ours. */
-function probeAddress(words: Uint32Array, mask: number, shift: number, address: number): number {
+/** Word index of what `address`'s pair says: its index and flags, or 0 where it has no pair. */
+function probePair(words: Uint32Array, mask: number, shift: number, address: number): number {
   let slot = Math.imul(address, HASH_MULTIPLIER) >>> shift;
   for (;;) {
     const at = HEADER_WORDS + (slot << 1);
-    const entry = words[at + 1] | 0;
-    if (entry === 0 || (words[at] | 0) === (address | 0)) return (entry & ADDRESS_LEFT) === 0 ? entry : 0;
+    if (words[at + 1] === 0 || (words[at] | 0) === (address | 0)) return at + 1;
     slot = (slot + 1) & mask;
   }
 }
@@ -96,9 +96,17 @@ export class SteeringTable {
     return Atomics.load(this.words, H_SUPERSEDED) !== 0;
   }
 
-  /** Index (1 …) of one of our addresses with ADDRESS_WHOLE where it has a wildcard entry; 0 for any other. */
+  /** Index (1 …) of one of our addresses with ADDRESS_WHOLE where it has a wildcard entry, and ADDRESS_USED; 0 for any other. */
   address(address: number): number {
-    return probeAddress(this.words, this.addressMask, this.addressShift, address);
+    const entry = this.words[probePair(this.words, this.addressMask, this.addressShift, address)] | 0;
+    return (entry & ADDRESS_LEFT) === 0 ? entry : 0;
+  }
+
+  /** A use on the address has begun: the mark of it, which only the writer takes away. */
+  markUsed(address: number): void {
+    const at = probePair(this.words, this.addressMask, this.addressShift, address);
+    const entry = this.words[at] | 0;
+    if (entry !== 0 && (entry & (ADDRESS_LEFT | ADDRESS_USED)) === 0) Atomics.or(this.words, at, ADDRESS_USED);
   }
 
   /**
