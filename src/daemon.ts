@@ -13,6 +13,7 @@ import type { Log } from './base/log.js';
 import type { DhcpCounters } from './control/dhcp-server.js';
 import { networkFacts } from './control/facts.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
+import { describePorts } from './control/lease-plan.js';
 import { LivePlan } from './control/live-plan.js';
 import { Network } from './control/network.js';
 import type { Owned } from './control/pools/address-pools.js';
@@ -124,7 +125,7 @@ export class Daemon {
 
   private watchUses(floating: FloatingAddresses): void {
     floating.watchUses({
-      isInUse: (address, network) => this.uplinkOf(network).publisher.isWholeInUse(address),
+      isInUse: (address, network) => this.uplinkOf(network).publisher.isInUse(address, null),
       announce: (address, network) => {
         this.uplinkOf(network).announce(address);
       },
@@ -152,8 +153,16 @@ export class Daemon {
         return guests.control;
       },
     });
-    const isInUse = (address: number, network: string): boolean => this.uplinkOf(network).publisher.isWholeInUse(address);
-    const pools = new PoolDesk({ pools: plan.pools, floating, isInUse, rejecting: config.notInUse === 'reject' });
+    const pools = new PoolDesk({
+      pools: plan.pools,
+      floating,
+      isInUse: (address, network, block) => this.uplinkOf(network).publisher.isInUse(address, block),
+      limitsOf: (name) => {
+        const guest = this.uplinks.map(({ plan: served }) => served.find(name)).find((one) => one !== undefined);
+        return guest === undefined ? '' : describePorts(guest.tcp, guest.udp);
+      },
+      rejecting: config.notInUse === 'reject',
+    });
     const admin = await AdminServer.start(config, desk, pools, this.log);
     this.undo.push(() => admin.close());
   }

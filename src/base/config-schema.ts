@@ -60,6 +60,7 @@ const selection = z.union([z.enum(POLICIES), weights], { error: EXPECT_SELECTION
 const wish = z.strictObject(
   {
     name: plainName.optional(),
+    ports: blockSize.optional(),
     policy: selection.optional(),
     class: plainName.optional(),
     rule: z.enum(['together', 'apart'], { error: 'together or apart' }).optional(),

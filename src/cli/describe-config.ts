@@ -68,7 +68,9 @@ function describeGuest(guest: GuestPlan, plan: LeasePlan, wish: AddressWish | nu
     const from = wish.name === ANY_POOL ? 'the best pool' : `pool ${wish.name}`;
     const how = wish.policy === null ? '' : `, chosen by ${policyOf(wish.policy).name}`;
     const served = wish.class === null ? '' : `; class ${wish.class}, kept ${wish.rule}`;
-    return [`${head} a dedicated address of ${from}${how}${served}`, inUse(guest.useAll ? 'all of it' : describePorts(guest.useTcp, guest.useUdp))];
+    const limits = describePorts(guest.tcp, guest.udp, ' and ');
+    const what = wish.ports !== null ? `${plural(wish.ports, 'port', 'ports')}, tcp and udp, of an address` : `a dedicated address${limits === '' ? '' : `, only ${limits},`}`;
+    return [`${head} ${what} of ${from}${how}${served}`, inUse(guest.useAll ? (wish.ports === null ? 'all of it' : 'all of them') : describePorts(guest.useTcp, guest.useUdp))];
   }
   if (guest.whole !== null) {
     const ports = describePorts(guest.useTcp, guest.useUdp);
@@ -127,7 +129,7 @@ function describeAddresses({ name, network, ranges, size, speed, maxGuests, clas
   const parts = [
     plural(size, 'address', 'addresses'),
     ranges.length > SHOWN_ADDRESSES ? '' : ranges.map(formatAddressRange).join(', '),
-    `at most ${plural(maxGuests, 'guest', 'guests')}`,
+    maxGuests === null ? '' : `at most ${plural(maxGuests, 'guest', 'guests')}`,
     speed === null ? '' : formatRate(speed),
     served === null ? '' : `for class ${served}`,
     policy === null ? '' : `chosen by ${policyOf(policy).name}`,

@@ -3,7 +3,7 @@
  */
 import { DISCARD, PASS } from './frame-batch.js';
 import { FORGOTTEN, Recent } from './recent.js';
-import { ADDRESS_INDEX_MASK, ADDRESS_USED, ADDRESS_WHOLE, STATE_FREE, STATE_MASK, STATE_QUARANTINED } from '../steering/table-layout.js';
+import { ADDRESS_INDEX_MASK, ADDRESS_WHOLE } from '../steering/table-layout.js';
 import { MISS, probe, type SteeringTable } from '../steering/table.js';
 
 /** Link indices of the guests that lease something on an address, by address index. */
@@ -42,13 +42,6 @@ export function wholeValue(table: SteeringTable, address: number): number {
   if ((entry & ADDRESS_WHOLE) === 0) return 0;
   const at = probe(table.words, table.base, table.mask, table.shift, (entry & ADDRESS_INDEX_MASK) << 17);
   return at === MISS ? 0 : table.words[at] | 0;
-}
-
-/** Whether something of `address`, which has a wildcard that is not in quarantine, is in use: the wildcard, or a port of its own. */
-export function isWholeUsed(table: SteeringTable, address: number): boolean {
-  if ((table.address(address) & ADDRESS_USED) === 0) return false;
-  const state = wholeValue(table, address) & STATE_MASK;
-  return state !== STATE_FREE && state !== STATE_QUARANTINED;
 }
 
 /** One word, never FORGOTTEN, for a verdict (DISCARD, PASS or a port) and its reason. */

@@ -10,7 +10,7 @@ import type { FrameBatch } from './frame-batch.js';
 import { RUN } from './parse.js';
 import * as extrasCodes from './extras.js';
 import type { Extras } from './extras.js';
-import { isWholeUsed, type Memory, packDecision, reasonOf, verdictOf, wholeValue } from './memory.js';
+import { type Memory, packDecision, reasonOf, verdictOf, wholeValue } from './memory.js';
 import * as recentCodes from './recent.js';
 import * as tableLayout from '../steering/table-layout.js';
 import * as tableCodes from '../steering/table.js';
@@ -200,7 +200,7 @@ function decideArp(batch: FrameBatch, i: number, table: SteeringTable, memory: M
     const guests = memory.guests[table.address(address) & ADDRESS_INDEX_MASK];
     if (guests === undefined) return;
     for (let g = 0; g < guests.length; g++) extras.add(i, 1 + guests[g]);
-  } else if (operation === ARP_REQUEST && isWholeUsed(table, address)) {
+  } else if (operation === ARP_REQUEST && table.isUsed(address)) {
     extras.add(i, ANSWER_ARP);
   }
 }

@@ -19,6 +19,7 @@ import {
   IMPLICIT,
   type Proto,
   STATE_FREE,
+  STATE_IN_USE,
   STATE_LEASED,
   STATE_MASK,
   TABLE_MAGIC,
@@ -109,6 +110,15 @@ export function forEachLive({ words, base, mask }: SteeringTable, visit: (key: n
     const value = Atomics.load(words, at + 1);
     if (words[at] !== 0 && (value & STATE_MASK) !== STATE_FREE) visit(words[at], value);
   }
+}
+
+/** Indices of the addresses on which something is in use. */
+export function indicesInUse(table: SteeringTable): Set<number> {
+  const used = new Set<number>();
+  forEachLive(table, (key, value) => {
+    if ((value & STATE_MASK) === STATE_IN_USE) used.add(key >>> 17);
+  });
+  return used;
 }
 
 /** Writes what is live in `old` into `fresh`, and the addresses that have not left. */

@@ -12,6 +12,7 @@
  *              the old one meanwhile (D7) is carried over when the last reader has left it.
  * Addresses    that nobody needs any more leave, marked as such at once; the next rebuild is without them, and their indices are
  *              used again when all readers are (address-indices.ts).
+ * Length       every change goes to all buffers that a reader may be in, and to the follower, in one order: it is seen here at once.
  * Ownership    the buffers belong to everyone who holds them; the writer holds every buffer that a reader may be in.
  */
 import { AddressIndices } from './address-indices.js';
@@ -40,7 +41,7 @@ import {
   wildcardKey,
 } from './table-layout.js';
 import type { TableFollower } from './table-follower.js';
-import { copyLive, createTable, forEachLive, forEachPair, indexOf, insertAddress, markAddress, powerOfTwo, putInto, sweepIdle, unmarkAddress } from './table-writer-memory.js';
+import { copyLive, createTable, forEachLive, forEachPair, indexOf, indicesInUse, insertAddress, markAddress, powerOfTwo, putInto, sweepIdle, unmarkAddress } from './table-writer-memory.js';
 import { MISS, probe, type SteeringTable } from './table.js';
 import { BerthError } from '../base/errors.js';
 
@@ -189,11 +190,11 @@ export class TableWriter {
 
   /** Takes ADDRESS_USED from the addresses on which nothing is in use any more: after uses have ended. Two steps a slot of the table. */
   settleUsed(): void {
-    const before = this.usedAddresses();
+    const before = indicesInUse(this.table);
     this.forEachAddress((table, address, index) => {
       if (!before.has(index)) unmarkAddress(table, address, ADDRESS_USED);
     });
-    const after = this.usedAddresses(); // the data plane may have begun one meanwhile
+    const after = indicesInUse(this.table); // the data plane may have begun one meanwhile
     this.forEachAddress((table, address, index) => {
       if (after.has(index)) table.markUsed(address);
     });
@@ -227,15 +228,6 @@ export class TableWriter {
     this.table.markUsed(address);
     Atomics.store(words, H_IMPLIED, 1);
     return true;
-  }
-
-  /** Indices of those on which something is in use. */
-  private usedAddresses(): Set<number> {
-    const used = new Set<number>();
-    forEachLive(this.table, (key, value) => {
-      if ((value & STATE_MASK) === STATE_IN_USE) used.add(key >>> 17);
-    });
-    return used;
   }
 
   private forEachAddress(visit: (table: SteeringTable, address: number, index: number) => void): void {

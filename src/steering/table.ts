@@ -28,7 +28,10 @@ const {
   H_VERSION,
   HASH_MULTIPLIER,
   HEADER_WORDS,
+  PROTO_TCP,
   STATE_FREE,
+  STATE_IN_USE,
+  STATE_LEASED,
   STATE_MASK,
   TABLE_MAGIC,
   TABLE_VERSION,
@@ -100,6 +103,14 @@ export class SteeringTable {
   address(address: number): number {
     const entry = this.words[probePair(this.words, this.addressMask, this.addressShift, address)] | 0;
     return (entry & ADDRESS_LEFT) === 0 ? entry : 0;
+  }
+
+  /** Whether anything is in use of an address that has a wildcard, and not in quarantine: the wildcard, or a port with an entry of its own. */
+  isUsed(address: number): boolean {
+    if ((this.address(address) & ADDRESS_USED) === 0) return false;
+    const at = this.position(address, PROTO_TCP, 0);
+    const state = at === MISS ? STATE_FREE : this.words[at] & STATE_MASK;
+    return state === STATE_LEASED || state === STATE_IN_USE;
   }
 
   /** A use on the address has begun: the mark of it, which only the writer takes away. */

@@ -59,7 +59,7 @@ export interface GuestSetting {
     implicit?: boolean;
     leaseTime?: string;
   };
-  pool?: { name?: string; policy?: string | Record<string, number>; class?: string; rule?: 'together' | 'apart' };
+  pool?: { name?: string; ports?: number; policy?: string | Record<string, number>; class?: string; rule?: 'together' | 'apart' };
 }
 
 /** A configuration file as an object; `nic: eth0` is added. */
