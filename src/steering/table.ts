@@ -25,6 +25,7 @@ const {
   H_GENERATION,
   H_MAGIC,
   H_SUPERSEDED,
+  H_USED,
   H_VERSION,
   HASH_MULTIPLIER,
   HEADER_WORDS,
@@ -117,7 +118,9 @@ export class SteeringTable {
   markUsed(address: number): void {
     const at = probePair(this.words, this.addressMask, this.addressShift, address);
     const entry = this.words[at] | 0;
-    if (entry !== 0 && (entry & (ADDRESS_LEFT | ADDRESS_USED)) === 0) Atomics.or(this.words, at, ADDRESS_USED);
+    if (entry === 0 || (entry & (ADDRESS_LEFT | ADDRESS_USED)) !== 0) return;
+    Atomics.or(this.words, at, ADDRESS_USED);
+    Atomics.store(this.words, H_USED, 1);
   }
 
   /**
