@@ -11,7 +11,7 @@ import { type KeyPath, place, requireForRun, type Config } from './base/config.j
 import { BerthError, ConfigError } from './base/errors.js';
 import type { Log } from './base/log.js';
 import type { DhcpCounters } from './control/dhcp-server.js';
-import { networkFacts } from './control/facts.js';
+import { otherFacts } from './control/facts.js';
 import { Guests, refuseForeignMac } from './control/guests.js';
 import { describePorts } from './control/lease-plan.js';
 import { LivePlan } from './control/live-plan.js';
@@ -101,7 +101,8 @@ export class Daemon {
     });
     await guests.restore();
     for (const uplink of uplinks) {
-      const facts = uplink.nic === nic ? () => network.facts : () => networkFacts(uplink.nic, []);
+      const told = config.networks.find(({ name }) => name === uplink.network)?.gateway ?? null;
+      const facts = uplink.nic === nic ? () => network.facts : otherFacts(uplink.nic, told);
       await uplink.start(facts, (guest, error) => guests.leaveOut(guest, error));
     }
     for (const { links, plan: served } of uplinks) await links.start(served);

@@ -19,9 +19,17 @@ export type ClassRule = 'together' | 'apart';
 /** In place of a pool's name: the best address of all pools. */
 export const ANY_POOL = 'any';
 
+/** A router, and the length of its network's prefix. */
+export interface GatewayConfig {
+  readonly address: string;
+  readonly prefix: number;
+}
+
 export interface NetworkConfig {
   readonly name: string;
   readonly nic: string;
+  /** for guests that Berth configures; null: what the host has there, and that of the first network always is */
+  readonly gateway: GatewayConfig | null;
 }
 
 export interface AddressPoolConfig {
@@ -53,7 +61,7 @@ export interface AddressWish {
 }
 
 export function toNetworks(raw: RawConfig['networks']): NetworkConfig[] {
-  return Object.entries(raw ?? {}).map(([name, { nic }]) => ({ name, nic }));
+  return Object.entries(raw ?? {}).map(([name, { nic, gateway }]) => ({ name, nic, gateway: gateway ?? null }));
 }
 
 export function toAddressPools(raw: RawConfig['pools']): AddressPoolConfig[] {

@@ -7,7 +7,7 @@
  */
 import { z } from 'zod';
 import { show, type KeyPath, type Problems } from './config-locate.js';
-import { address, addressRanges, blockSize, folderPath, group, interfaceName, netnsName, plainName, POLICIES, portCount, ports, socketPath, speed, time, weight, wholeNumber, yesNo } from './config-values.js';
+import { address, addressRanges, blockSize, folderPath, gateway, group, interfaceName, netnsName, plainName, POLICIES, portCount, ports, socketPath, speed, time, weight, wholeNumber, yesNo } from './config-values.js';
 import { nearest } from './nearest.js';
 
 const EXPECT_ADDRESSES = 'IPv4 addresses, as [192.0.2.10]';
@@ -81,7 +81,7 @@ const guest = z.strictObject(
 const admin = z.strictObject({ socket: socketPath.optional(), group: group.optional() }, { error: 'a map with socket and group' });
 const store = z.strictObject({ path: folderPath.optional() }, { error: 'a map with path' });
 const pool = z.strictObject({ ports: ports.optional(), reserve: portCount.optional(), quarantine: time(0, '60s').optional() }, { error: EXPECT_POOL });
-const network = z.strictObject({ nic: interfaceName }, { error: EXPECT_NETWORK });
+const network = z.strictObject({ nic: interfaceName, gateway: gateway.optional() }, { error: EXPECT_NETWORK });
 const addressPool = z.strictObject(
   {
     network: plainName.optional(),

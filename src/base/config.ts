@@ -33,7 +33,7 @@ import { checkGuest, checkShape, type RawConfig, type RawGuest, type RawLink } f
 import { ConfigError, fileReason } from './errors.js';
 
 export type { AdminConfig, AgentConfig, PolicyConfig, PoolConfig, PortTexts, StoreConfig } from './config-control.js';
-export { ANY_POOL, type AddressWish } from './config-pools.js';
+export { ANY_POOL, type AddressWish, type GatewayConfig } from './config-pools.js';
 export { guestJsonSchema } from './config-schema.js';
 export { lineOf, Problems, show, type KeyPath, type Lines } from './config-locate.js';
 export type { PortText } from './config-values.js';
@@ -218,6 +218,7 @@ function syntaxMessage(code: string, message: string): string {
 function applyDefaults(raw: RawConfig, file: string, lines: Lines, problems: Problems): Config {
   const networks = toNetworks(raw.networks);
   refuseTwiceNamedNics(raw.nic ?? null, networks, problems);
+  if (networks.length > 0 && networks[0].gateway !== null) problems.add('ERR_CONFIG_VALUE', ['networks', networks[0].name, 'gateway'], 'that of the first network is the host\'s own, which guests are told (got one); leave it out');
   return {
     file,
     lines,

@@ -34,7 +34,7 @@ export function describeConfig(config: Config, plan: LeasePlan): string {
   if (plan.guests.length === 0) lines.push('No guests: every frame goes to the host.');
   for (const guest of plan.guests) {
     lines.push(...describeGuest(guest, plan, wishOf(config, guest)));
-    if (guest.link?.configure === 'dhcp') lines.push(...describeDhcp(guest, plan));
+    if (guest.link?.configure === 'dhcp') lines.push(...describeDhcp(guest, plan, wishOf(config, guest)));
     if (guest.agent !== null || states(config, ['guests', guest.name, 'policy'])) lines.push(...describePolicy(guest));
   }
   if (states(config, ['pool']) || plan.guests.some((guest) => guest.agent !== null)) lines.push(describePool(plan.pool));
@@ -84,15 +84,19 @@ function describeGuest(guest: GuestPlan, plan: LeasePlan, wish: AddressWish | nu
 }
 
 /** What Berth tells the guest, and from which of its ports the guest's own connections work: it cannot be told to keep to them. */
-function describeDhcp({ whole, addresses, tcp, udp }: GuestPlan, { shared }: LeasePlan): string[] {
+function describeDhcp({ ofPool, whole, addresses, tcp, udp }: GuestPlan, { shared }: LeasePlan, wish: AddressWish | null): string[] {
   const address = addresses.length > 0 ? addresses[0] : shared.at(0);
-  const told = `  told by DHCP: ${address === undefined ? "the host's address" : formatIpv4(address)}, with the host's mask, gateway, name servers and MTU`;
-  if (whole !== null) return [told, '  its own connections may come from any port'];
+  const told = ofPool
+    ? "  told by DHCP: its address, with the mask and gateway of the network there, the host's name servers and the NIC's MTU"
+    : `  told by DHCP: ${address === undefined ? "the host's address" : formatIpv4(address)}, with the host's mask, gateway, name servers and MTU`;
+  const advice = 'set its range to them, there or by its DHCP client (option 159)';
+  if (wish !== null && wish.ports !== null) return [told, `  its own connections work from the ports that it gets: ${advice}`];
+  if (whole !== null || (ofPool && tcp.isEmpty && udp.isEmpty)) return [told, '  its own connections may come from any port'];
   if (LINUX_RANGE.subtract(tcp.intersect(udp)).isEmpty) return [told, `  its own connections come from leased ports if it is Linux with its usual range, ${LINUX_RANGE.format()}; the host's own range must then be another`];
   const block = largestBlock({ tcp, udp });
   if (block === null) return [told, '  its own connections fail: no port is leased in both tcp and udp, and what it sends from others is dropped'];
   const range = `${block.first}-${block.last}`;
-  return [told, `  its own connections work from ports ${range}: set its range to them, there or by its DHCP client (option 159); what it sends from others is dropped`];
+  return [told, `  its own connections work from ports ${range}: ${advice}; what it sends from others is dropped`];
 }
 
 function describeLink({ link }: GuestPlan): string {

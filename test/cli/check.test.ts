@@ -153,6 +153,8 @@ guests:
   db: { link: { netns: db, name: eth0 }, pool: { name: any, policy: least-load }, use: all }
   www: { link: { netns: www }, pool: { name: public, class: web, rule: apart }, lease: { tcp: "80,443" }, use: { tcp: 443 } }
   job: { link: { netns: job }, pool: { ports: 1024, policy: lowest-occupancy }, use: all }
+  plain: { link: { netns: plain, configure: dhcp }, pool: {} }
+  few: { link: { netns: few, configure: dhcp }, pool: { ports: 64 } }
 `);
     expect(lines.slice(2)).toEqual([
       'guest db on interface eth0 in network namespace db: a dedicated address of the best pool, chosen by least-load',
@@ -161,6 +163,14 @@ guests:
       '  in use from the start: tcp 443',
       'guest job on interface eth0 in network namespace job: 1,024 ports, tcp and udp, of an address of the best pool, chosen by lowest-occupancy',
       '  in use from the start: all of them',
+      'guest plain on interface eth0 in network namespace plain: a dedicated address of the best pool',
+      '  in use from the start: none',
+      "  told by DHCP: its address, with the mask and gateway of the network there, the host's name servers and the NIC's MTU",
+      '  its own connections may come from any port',
+      'guest few on interface eth0 in network namespace few: 64 ports, tcp and udp, of an address of the best pool',
+      '  in use from the start: none',
+      "  told by DHCP: its address, with the mask and gateway of the network there, the host's name servers and the NIC's MTU",
+      '  its own connections work from the ports that it gets: set its range to them, there or by its DHCP client (option 159)',
       'Pool public on uplink1: 16 addresses; 203.0.113.16-203.0.113.31; at most 64 guests; 10 Gbit/s; for class web.',
       'Pool more on uplink2: 1 address; 198.51.100.7; chosen by least-load × 2 + first-fit × 1.',
       DROPPED,

@@ -73,7 +73,7 @@ export interface Setting {
   admin?: { socket: string };
   store?: { path: string };
   pool?: { ports?: string; reserve?: number; quarantine?: string };
-  networks?: Record<string, { nic: string }>;
+  networks?: Record<string, { nic: string; gateway?: string }>;
   pools?: Record<string, { network?: string; addresses: string; speed?: string; maxGuests?: number; class?: string; policy?: string }>;
   guests: Record<string, GuestSetting>;
 }

@@ -47,6 +47,13 @@ guests:
     ]);
   });
 
+  it('are on networks whose gateway the host need not know', () => {
+    expect(parseConfig('networks: { u: { nic: eth0 }, v: { nic: eth1, gateway: 198.51.100.1/24 } }', 'f').networks).toEqual([
+      { name: 'u', nic: 'eth0', gateway: null },
+      { name: 'v', nic: 'eth1', gateway: { address: '198.51.100.1', prefix: 24 } },
+    ]);
+  });
+
   it('are on the NIC itself where no networks are named', () => {
     expect(resolve('nic: eth0\npools: { p: { addresses: 203.0.113.16 } }').pools[0].network).toBe('eth0');
     expect(parseConfig('networks: { a: { nic: eth7 } }', 'f').nic).toBe('eth7');
@@ -64,6 +71,9 @@ guests:
     ['a network that is not there', 'networks: { u: { nic: eth0 } }\npools:\n  a: { network: v, addresses: 203.0.113.1 }', 'f.yaml:4: pools.a.network: there is no network v (expected one of u); add it under `networks`'],
     ['no network where there are two', 'networks: { u: { nic: eth0 }, v: { nic: eth1 } }\npools:\n  a: { addresses: 203.0.113.1 }', 'f.yaml:4: pools.a: on which network is it? (got no `network`, expected one of u, v)'],
     ['a NIC on two networks', 'networks:\n  u: { nic: eth0 }\n  v: { nic: eth0 }', 'f.yaml:4: networks.v.nic: eth0 is on network u too (lines 3 and 4); name another'],
+    ['a gateway without its network\'s length', 'networks: { u: { nic: eth0 }, v: { nic: eth1, gateway: 198.51.100.1 } }', 'f.yaml:2: networks.v.gateway: wrong value (got "198.51.100.1", expected a router with the prefix length of its network, as 198.51.100.1/24)'],
+    ['a gateway that is no address', 'networks: { u: { nic: eth0 }, v: { nic: eth1, gateway: 198.51.100.256/24 } }', 'f.yaml:2: networks.v.gateway: wrong value (got "198.51.100.256/24", expected a router with the prefix length of its network, as 198.51.100.1/24)'],
+    ['a gateway of the first network', 'networks:\n  u: { nic: eth0, gateway: 198.51.100.1/24 }', 'f.yaml:3: networks.u.gateway: that of the first network is the host\'s own, which guests are told (got one); leave it out'],
     ['another NIC beside networks', 'nic: eth9\nnetworks: { u: { nic: eth0 } }', 'f.yaml:2: nic: not that of the first network (got eth9, expected eth0, whose addresses are shared); leave it out beside `networks`'],
     ['a guest of a pool that is not there', 'pools: { a: { addresses: 203.0.113.1 } }\nguests:\n  db: { pool: { name: b } }', 'f.yaml:4: guests.db.pool: there is no pool b (expected one of any, a)'],
     ['a guest of pools where there are none', 'guests:\n  db: { pool: {} }', 'f.yaml:3: guests.db.pool: there are no pools; add one under `pools`'],
