@@ -11,9 +11,10 @@ import { type KeyPath, place, requireForRun, type Config } from './base/config.j
 import { BerthError, ConfigError } from './base/errors.js';
 import type { Log } from './base/log.js';
 import type { DhcpCounters } from './control/dhcp-server.js';
-import { networkFacts } from './control/facts.js';
+import { otherFacts } from './control/facts.js';
 import { refuseForeignMac } from './control/guest-refusals.js';
 import { Guests } from './control/guests.js';
+import { describePorts } from './control/lease-plan.js';
 import { LivePlan } from './control/live-plan.js';
 import { Network } from './control/network.js';
 import type { Owned } from './control/pools/address-pools.js';
@@ -25,7 +26,8 @@ import { findInterface, type Interface, interfaceNames } from './io/interfaces.j
 import { Uplink } from './uplink.js';
 import { formatIpv4, parseIpv4 } from './wire/address.js';
 
-/** How late the use of an address may be noticed. */
+/** How late the use of an address may be noticed: where the data plane says that one has begun, and where only looking shows it. */
+const BEGUN_MS = 25;
 const USES_MS = 250;
 
 export class Daemon {
@@ -102,7 +104,8 @@ export class Daemon {
     });
     await guests.restore();
     for (const uplink of uplinks) {
-      const facts = uplink.nic === nic ? () => network.facts : () => networkFacts(uplink.nic, []);
+      const told = config.networks.find(({ name }) => name === uplink.network)?.gateway ?? null;
+      const facts = uplink.nic === nic ? () => network.facts : otherFacts(uplink.nic, told);
       await uplink.start(facts, (guest, error) => guests.leaveOut(guest, error));
     }
     for (const { links, plan: served } of uplinks) await links.start(served);
@@ -139,14 +142,19 @@ export class Daemon {
 
   private watchUses(floating: FloatingAddresses): void {
     floating.watchUses({
-      isInUse: (address, network) => this.uplinkOf(network).publisher.isWholeInUse(address),
+      isInUse: (address, network) => this.uplinkOf(network).publisher.isInUse(address, null),
       announce: (address, network) => {
         this.uplinkOf(network).announce(address);
       },
     });
     floating.look();
+    const begun = setInterval(() => {
+      const began = this.uplinks.filter(({ publisher }) => publisher.takeUsed()); // of each
+      if (began.length > 0) floating.look();
+    }, BEGUN_MS);
     const timer = setInterval(() => floating.look(), USES_MS);
     this.undo.push(() => {
+      clearInterval(begun);
       clearInterval(timer);
     });
   }
@@ -167,8 +175,16 @@ export class Daemon {
         return guests.control;
       },
     });
-    const isInUse = (address: number, network: string): boolean => this.uplinkOf(network).publisher.isWholeInUse(address);
-    const pools = new PoolDesk({ pools: plan.pools, floating, isInUse, rejecting: config.notInUse === 'reject' });
+    const pools = new PoolDesk({
+      pools: plan.pools,
+      floating,
+      isInUse: (address, network, block) => this.uplinkOf(network).publisher.isInUse(address, block),
+      limitsOf: (name) => {
+        const guest = this.uplinks.map(({ plan: served }) => served.find(name)).find((one) => one !== undefined);
+        return guest === undefined ? '' : describePorts(guest.tcp, guest.udp);
+      },
+      rejecting: config.notInUse === 'reject',
+    });
     const admin = await AdminServer.start(config, desk, pools, this.log);
     this.undo.push(() => admin.close());
   }

@@ -10,7 +10,7 @@ const ADDRESSES = 100_000;
 const POOLS = 8;
 const CHOICES = 500;
 const FIRST = 0x0a000000;
-const WISH = { name: 'any', policy: { 'least-load': 2, 'lowest-occupancy': 1, 'service-class': 1 }, class: 'web', rule: 'together' };
+const WISH = { name: 'any', ports: null, policy: { 'least-load': 2, 'lowest-occupancy': 1, 'service-class': 1 }, class: 'web', rule: 'together' };
 
 export const variants = ['empty', 'nearly-full'];
 
@@ -25,7 +25,7 @@ export async function run(variant) {
   const rates = (network) => ({ load: Number(network.slice(1)) * 1e8, speed: 1e10 });
   if (variant === 'nearly-full') {
     for (const { ranges } of pools) {
-      for (let address = ranges[0].first; address <= ranges[0].last - 1000 / POOLS; address++) book.set(address, book.leased(`old${address}`, { address, words: [] }, 'web', 0));
+      for (let address = ranges[0].first; address <= ranges[0].last - 1000 / POOLS; address++) book.set(address, book.leased(`old${address}`, { address, block: null, words: [] }, 'web', 0));
     }
   }
   const times = [];
@@ -35,6 +35,6 @@ export async function run(variant) {
     book.set(choice.address, book.leased(`new${n}`, choice, 'web', 0));
     times.push(performance.now() - start);
   }
-  if (book.addressOf(`new${CHOICES - 1}`) === undefined) throw new Error('nothing was chosen');
+  if (book.leaseOf(`new${CHOICES - 1}`) === undefined) throw new Error('nothing was chosen');
   return [{ what: `selection among ${ADDRESSES.toLocaleString('en-US')} addresses, ${variant}: median`, value: median(times), unit: 'ms', goal: 1, atMost: true, detail: `p99 ${quantile(times, 0.99).toFixed(3)} ms` }];
 }

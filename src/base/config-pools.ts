@@ -2,7 +2,7 @@
  * What a configuration says of address pools, with the defaults of what it leaves out.
  *
  *   networks   physical networks by name, a NIC each      pools   addresses on one of them, and what a choice needs to know
- *   pool       of a guest: a dedicated address is wanted, and by which policy it is chosen
+ *   pool       of a guest: a dedicated address is wanted, or ports of one, and by which policy it is chosen
  *
  * Not here   what the addresses are and who has them: control/pools/.
  */
@@ -19,9 +19,17 @@ export type ClassRule = 'together' | 'apart';
 /** In place of a pool's name: the best address of all pools. */
 export const ANY_POOL = 'any';
 
+/** A router, and the length of its network's prefix. */
+export interface GatewayConfig {
+  readonly address: string;
+  readonly prefix: number;
+}
+
 export interface NetworkConfig {
   readonly name: string;
   readonly nic: string;
+  /** for guests that Berth configures; null: what the host has there, and that of the first network always is */
+  readonly gateway: GatewayConfig | null;
 }
 
 export interface AddressPoolConfig {
@@ -32,7 +40,7 @@ export interface AddressPoolConfig {
   readonly addresses: string;
   /** bits a second; null: what the kernel says of the NIC */
   readonly speed: number | null;
-  /** guests that may be there at once; null: as many as there are addresses */
+  /** guests that may be there at once; null: as many as there is room for */
   readonly maxGuests: number | null;
   /** of the guests that these addresses are for; null: any */
   readonly class: string | null;
@@ -44,6 +52,8 @@ export interface AddressPoolConfig {
 export interface AddressWish {
   /** of a pool, or ANY_POOL */
   readonly name: string;
+  /** so many ports, a power of two, of an address that other guests may have ports of; null: the address is the guest's own */
+  readonly ports: number | null;
   /** null: the pool's */
   readonly policy: PolicyChoice | null;
   readonly class: string | null;
@@ -51,7 +61,7 @@ export interface AddressWish {
 }
 
 export function toNetworks(raw: RawConfig['networks']): NetworkConfig[] {
-  return Object.entries(raw ?? {}).map(([name, { nic }]) => ({ name, nic }));
+  return Object.entries(raw ?? {}).map(([name, { nic, gateway }]) => ({ name, nic, gateway: gateway ?? null }));
 }
 
 export function toAddressPools(raw: RawConfig['pools']): AddressPoolConfig[] {
@@ -67,5 +77,5 @@ export function toAddressPools(raw: RawConfig['pools']): AddressPoolConfig[] {
 }
 
 export function toWish(raw: RawGuest['pool']): AddressWish | null {
-  return raw === undefined ? null : { name: raw.name ?? ANY_POOL, policy: raw.policy ?? null, class: raw.class ?? null, rule: raw.rule ?? 'together' };
+  return raw === undefined ? null : { name: raw.name ?? ANY_POOL, ports: raw.ports ?? null, policy: raw.policy ?? null, class: raw.class ?? null, rule: raw.rule ?? 'together' };
 }

@@ -13,6 +13,7 @@ import {
   blockSize,
   blockSizeOrNone,
   folderPath,
+  gateway,
   group,
   interfaceName,
   netnsName,
@@ -83,6 +84,7 @@ const selection = z.union([z.enum(POLICIES), weights], { error: EXPECT_SELECTION
 const wish = z.strictObject(
   {
     name: plainName.optional(),
+    ports: blockSize.optional(),
     policy: selection.optional(),
     class: plainName.optional(),
     rule: z.enum(['together', 'apart'], { error: 'together or apart' }).optional(),
@@ -109,7 +111,7 @@ const guest = z.strictObject(
 const admin = z.strictObject({ socket: socketPath.optional(), group: group.optional() }, { error: 'a map with socket and group' });
 const store = z.strictObject({ path: folderPath.optional() }, { error: 'a map with path' });
 const pool = z.strictObject({ ports: ports.optional(), reserve: portCount.optional(), quarantine: time(0, '60s').optional() }, { error: EXPECT_POOL });
-const network = z.strictObject({ nic: interfaceName }, { error: EXPECT_NETWORK });
+const network = z.strictObject({ nic: interfaceName, gateway: gateway.optional() }, { error: EXPECT_NETWORK });
 const addressPool = z.strictObject(
   {
     network: plainName.optional(),

@@ -26,6 +26,7 @@ const MAX_PATH_BYTES = 4095;
 /** 2^32 - 1 is chown(2)'s "leave it". */
 const MAX_GROUP = 0xffff_fffe;
 
+const EXPECT_GATEWAY = 'a router with the prefix length of its network, as 198.51.100.1/24';
 const EXPECT_SPEED = 'a rate in bits a second with its unit, as 10Gbit or 2.5Gbit';
 const EXPECT_NAME = 'a name: a letter or digit, then at most 62 letters, digits, ".", "_" or "-"';
 const PLAIN_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/;
@@ -68,9 +69,19 @@ function readRate(text: string): number | null {
   return rate > 0 ? rate : null;
 }
 
+/** `198.51.100.1/24` */
+function readGateway(text: string): { address: string; prefix: number } | null {
+  const [, address = '', prefix] = /^((?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?=\d)|(?=\/))){4})\/([1-9]|[12]\d|3[0-2])$/.exec(text) ?? [];
+  return address === '' ? null : { address, prefix: Number(prefix) };
+}
+
 export const interfaceName = z.string({ error: EXPECT_INTERFACE }).refine(isInterfaceName, { error: EXPECT_INTERFACE });
 export const netnsName = z.string({ error: EXPECT_NETNS }).refine(isNetnsName, { error: EXPECT_NETNS });
 export const address = z.string({ error: 'an IPv4 address, as 192.0.2.10' });
+export const gateway = z
+  .string({ error: EXPECT_GATEWAY })
+  .refine((text) => readGateway(text) !== null, { error: EXPECT_GATEWAY })
+  .transform((text) => readGateway(text) as { address: string; prefix: number });
 export const addressRanges = z
   .union([z.string(), z.array(z.string()).min(1)], { error: 'addresses, as "203.0.113.16-203.0.113.31", or a list of them' })
   .transform((value) => (typeof value === 'string' ? value : value.join(',')));

@@ -35,7 +35,7 @@ import { ConfigError, fileReason } from './errors.js';
 
 export type { MapConfig } from './config-map.js';
 export type { AdminConfig, AgentConfig, PolicyConfig, PoolConfig, PortTexts, StoreConfig } from './config-control.js';
-export { ANY_POOL, type AddressWish } from './config-pools.js';
+export { ANY_POOL, type AddressWish, type GatewayConfig } from './config-pools.js';
 export { guestJsonSchema } from './config-schema.js';
 export { lineOf, Problems, show, type KeyPath, type Lines } from './config-locate.js';
 export type { PortText } from './config-values.js';
@@ -77,7 +77,7 @@ export interface GuestConfig {
   /** null: none, so nobody speaks for the guest */
   readonly agent: AgentConfig | null;
   readonly policy: PolicyConfig;
-  /** the dedicated address that is wanted from a pool; null: none */
+  /** what is wanted from a pool: a dedicated address, of which `lease` may say the ports, or ports of one; null: nothing */
   readonly pool: AddressWish | null;
 }
 
@@ -224,6 +224,7 @@ function syntaxMessage(code: string, message: string): string {
 function applyDefaults(raw: RawConfig, file: string, lines: Lines, problems: Problems): Config {
   const networks = toNetworks(raw.networks);
   refuseTwiceNamedNics(raw.nic ?? null, networks, problems);
+  if (networks.length > 0 && networks[0].gateway !== null) problems.add('ERR_CONFIG_VALUE', ['networks', networks[0].name, 'gateway'], 'that of the first network is the host\'s own, which guests are told (got one); leave it out');
   return {
     file,
     lines,
@@ -255,13 +256,7 @@ function refuseTwiceNamedNics(nic: string | null, networks: readonly NetworkConf
 
 function toGuest(name: string, raw: RawGuest, problems: Problems): GuestConfig {
   const { link, lease, use, agent, policy, pool } = raw;
-  for (const [key, value] of Object.entries({ lease, agent })) {
-    if (pool === undefined || value === undefined) continue;
-    problems.add('ERR_CONFIG_VALUE', ['guests', name, key], `a guest of a pool has a whole address and no \`${key}\`; remove one of the two`);
-  }
-  if (pool !== undefined && use !== undefined && use !== 'all') {
-    problems.add('ERR_CONFIG_VALUE', ['guests', name, 'use'], 'a guest of a pool uses its whole address (got ports, expected all); write `use: all`, or leave it out');
-  }
+  if (pool !== undefined) refuseBesidePool(name, { lease, use, agent, pool }, problems);
   return {
     name,
     link: link === undefined ? null : toLink(link, ['guests', name, 'link'], problems),
@@ -272,6 +267,18 @@ function toGuest(name: string, raw: RawGuest, problems: Problems): GuestConfig {
     policy: toPolicy(policy),
     pool: toWish(pool),
   };
+}
+
+/** The pool says the address, and where ports of it are asked for, which they are. */
+function refuseBesidePool(name: string, { lease, use, agent, pool }: Pick<RawGuest, 'lease' | 'use' | 'agent' | 'pool'>, problems: Problems): void {
+  const refuse = (key: KeyPath, text: string): void => problems.add('ERR_CONFIG_VALUE', ['guests', name, ...key], text);
+  if (agent !== undefined) refuse(['agent'], 'a guest of a pool has no `agent`; remove one of the two');
+  if (lease?.address !== undefined) refuse(['lease', 'address'], 'the address of a guest of a pool is the pool\'s to give; remove `address`, or `pool`');
+  if (pool?.ports !== undefined && lease !== undefined) refuse(['lease'], 'the ports of this guest are the pool\'s to give (got `lease` and `pool.ports`, expected one of them); remove the other');
+  else if (use !== undefined && use !== 'all' && lease === undefined) {
+    const what = pool?.ports === undefined ? 'uses its whole address' : 'learns its ports from the pool';
+    refuse(['use'], `a guest of a pool without \`lease\` ${what} (got ports, expected all); write \`use: all\`, or leave it out`);
+  }
 }
 
 /** A link is a tap or a namespace: one of the two, and `name` belongs to the second. */

@@ -47,15 +47,16 @@ export function leaseText(verb: string, { guest, changed, leased, until }: Lease
 
 export function poolTable(lines: readonly PoolLine[]): string {
   if (lines.length === 0) return 'No pools.';
-  const rows = lines.map(({ pool, network, address, count: addresses, state, guest, since, until }) => [
+  const rows = lines.map(({ pool, network, address, count: addresses, state, guest, ports: leased, since, until }) => [
     addresses === 1 ? address : `${address} (${count(addresses)})`,
     pool,
     network,
     state,
     guest ?? '-',
+    leased ?? '-',
     since === null ? '-' : until === null ? since : `${since}, until ${until}`,
   ]);
-  return plainTable(['address', 'pool', 'network', 'state', 'guest', 'since'], rows);
+  return plainTable(['address', 'pool', 'network', 'state', 'guest', 'ports', 'since'], rows);
 }
 
 export function mapTable(guests: readonly MapStatus[]): string {
@@ -69,11 +70,11 @@ export function mapTable(guests: readonly MapStatus[]): string {
 
 export function guestTable(guests: readonly GuestStatus[]): string {
   if (guests.length === 0) return 'No guests.';
-  const rows = guests.map(({ name, link, agent, whole, leased, used, blocks, count: holds, maxPorts }) => [
+  const rows = guests.map(({ name, link, agent, whole, address, leased, used, blocks, count: holds, maxPorts }) => [
     name,
     `${link.description}${link.attached ? '' : ' (not there)'}`,
     agent === 'none' ? '-' : agent,
-    whole === null ? ports(leased) : `all of ${whole}`,
+    whole === null ? `${ports(leased)}${address === null ? '' : ` of ${address}`}` : `all of ${whole}`,
     ports(used),
     `${blocks.length}`,
     `${holds}/${maxPorts}`,

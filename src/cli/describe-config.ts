@@ -35,7 +35,7 @@ export function describeConfig(config: Config, plan: LeasePlan): string {
   if (plan.guests.length === 0) lines.push('No guests: every frame goes to the host.');
   for (const guest of plan.guests) {
     lines.push(...describeGuest(guest, plan, wishOf(config, guest)));
-    if (guest.link?.configure === 'dhcp') lines.push(...describeDhcp(guest, plan));
+    if (guest.link?.configure === 'dhcp') lines.push(...describeDhcp(guest, plan, wishOf(config, guest)));
     if (guest.agent !== null || states(config, ['guests', guest.name, 'policy'])) lines.push(...describePolicy(guest));
   }
   if (states(config, ['pool']) || plan.guests.some(({ agent, mapped }) => agent !== null || (mapped !== null && mapped.blockSize > 0))) lines.push(describePool(plan.pool));
@@ -77,7 +77,9 @@ function describeGuest(guest: GuestPlan, plan: LeasePlan, wish: AddressWish | nu
     const from = wish.name === ANY_POOL ? 'the best pool' : `pool ${wish.name}`;
     const how = wish.policy === null ? '' : `, chosen by ${policyOf(wish.policy).name}`;
     const served = wish.class === null ? '' : `; class ${wish.class}, kept ${wish.rule}`;
-    return [`${head} a dedicated address of ${from}${how}${served}`, inUse(guest.useAll ? 'all of it' : describePorts(guest.useTcp, guest.useUdp))];
+    const limits = describePorts(guest.tcp, guest.udp, ' and ');
+    const what = wish.ports !== null ? `${plural(wish.ports, 'port', 'ports')}, tcp and udp, of an address` : `a dedicated address${limits === '' ? '' : `, only ${limits},`}`;
+    return [`${head} ${what} of ${from}${how}${served}`, inUse(guest.useAll ? (wish.ports === null ? 'all of it' : 'all of them') : describePorts(guest.useTcp, guest.useUdp))];
   }
   if (guest.whole !== null) {
     const ports = describePorts(guest.useTcp, guest.useUdp);
@@ -91,15 +93,19 @@ function describeGuest(guest: GuestPlan, plan: LeasePlan, wish: AddressWish | nu
 }
 
 /** What Berth tells the guest, and from which of its ports the guest's own connections work: it cannot be told to keep to them. */
-function describeDhcp({ whole, addresses, tcp, udp }: GuestPlan, { shared }: LeasePlan): string[] {
+function describeDhcp({ ofPool, whole, addresses, tcp, udp }: GuestPlan, { shared }: LeasePlan, wish: AddressWish | null): string[] {
   const address = addresses.length > 0 ? addresses[0] : shared.at(0);
-  const told = `  told by DHCP: ${address === undefined ? "the host's address" : formatIpv4(address)}, with the host's mask, gateway, name servers and MTU`;
-  if (whole !== null) return [told, '  its own connections may come from any port'];
+  const told = ofPool
+    ? "  told by DHCP: its address, with the mask and gateway of the network there, the host's name servers and the NIC's MTU"
+    : `  told by DHCP: ${address === undefined ? "the host's address" : formatIpv4(address)}, with the host's mask, gateway, name servers and MTU`;
+  const advice = 'set its range to them, there or by its DHCP client (option 159)';
+  if (wish !== null && wish.ports !== null) return [told, `  its own connections work from the ports that it gets: ${advice}`];
+  if (whole !== null || (ofPool && tcp.isEmpty && udp.isEmpty)) return [told, '  its own connections may come from any port'];
   if (LINUX_RANGE.subtract(tcp.intersect(udp)).isEmpty) return [told, `  its own connections come from leased ports if it is Linux with its usual range, ${LINUX_RANGE.format()}; the host's own range must then be another`];
   const block = largestBlock({ tcp, udp });
   if (block === null) return [told, '  its own connections fail: no port is leased in both tcp and udp, and what it sends from others is dropped'];
   const range = `${block.first}-${block.last}`;
-  return [told, `  its own connections work from ports ${range}: set its range to them, there or by its DHCP client (option 159); what it sends from others is dropped`];
+  return [told, `  its own connections work from ports ${range}: ${advice}; what it sends from others is dropped`];
 }
 
 function describeMapped(mapped: MappedPlan, { shared }: LeasePlan): string[] {
@@ -143,7 +149,7 @@ function describeAddresses({ name, network, ranges, size, speed, maxGuests, clas
   const parts = [
     plural(size, 'address', 'addresses'),
     ranges.length > SHOWN_ADDRESSES ? '' : ranges.map(formatAddressRange).join(', '),
-    `at most ${plural(maxGuests, 'guest', 'guests')}`,
+    maxGuests === null ? '' : `at most ${plural(maxGuests, 'guest', 'guests')}`,
     speed === null ? '' : formatRate(speed),
     served === null ? '' : `for class ${served}`,
     policy === null ? '' : `chosen by ${policyOf(policy).name}`,

@@ -26,6 +26,8 @@ export interface GuestStatus {
   agent: 'connected' | 'away' | 'none';
   /** The dedicated address leased whole; its ports are not listed. */
   whole: string | null;
+  /** The one address that it leases ports of; null: of every shared one, or `whole`. */
+  address: string | null;
   leased: PortTexts;
   used: PortTexts;
   blocks: BlockLine[];
@@ -137,7 +139,7 @@ export interface Explanation {
   words: string[];
 }
 
-/** An address of a pool, or as many unused ones that follow one another. */
+/** An address of a pool or a block of its ports, or as many unused addresses that follow one another. */
 export interface PoolLine {
   pool: string;
   network: string;
@@ -147,13 +149,20 @@ export interface PoolLine {
   state: 'unused' | 'leased' | 'in use' | 'quarantined';
   /** Who has it, or had it. */
   guest: string | null;
-  /** Of the state; null: unused. */
+  /** `all`, `1024-2047` in both protocols, or the only ones that are leased of a dedicated address: `tcp 80, 443`; null: unused. */
+  ports: string | null;
+  /** Of the state, of a block of its lease; null: unused. */
   since: string | null;
   /** End of the quarantine. */
   until: string | null;
 }
 
-export interface AddressExplanation extends PoolLine {
+export interface AddressExplanation {
+  address: string;
+  pool: string;
+  network: string;
+  /** As in the list. */
+  lines: PoolLine[];
   words: string[];
 }
 

@@ -181,11 +181,15 @@ export class AdminDesk {
     return { name, returns, message: returns ? `guest ${name} is in the configuration: it returns at the daemon's next start, unless it is taken out there` : '' };
   }
 
-  async explain(proto: ProtoName, port: number): Promise<Explanation> {
+  /** `only`: on this address; null: on all that there are. @throws Refused for one of which nothing is leased, and that is not shared */
+  async explain(proto: ProtoName, port: number, only: number | null = null): Promise<Explanation> {
     const { plan, control } = this.parts;
     const host = await hostSockets(proto, port);
-    const places = this.uplinks.flatMap((at) => at.plan.addresses.map((address) => this.place(at, new SteeringTable(at.publisher.buffer), address, proto, port)));
+    const wanted = (at: DeskUplink): readonly number[] => (only === null ? at.plan.addresses : at.plan.addresses.filter((address) => address === only));
+    const places = this.uplinks.flatMap((at) => wanted(at).map((address) => this.place(at, new SteeringTable(at.publisher.buffer), address, proto, port)));
+    if (only !== null && places.length === 0) throw new Refused(404, 'ERR_NOT_LEASED', `${formatIpv4(only)} is not shared, and nothing of it is leased; \`berth lease ls\` shows what is`);
     const words = places.flatMap((place) => place.words);
+    if (only !== null && !plan.shared.includes(only)) return { proto, port, places, host, words };
     const isFree = places.slice(0, plan.shared.length).every(({ state }) => state === 'free');
     if (isFree && control?.plane.book.free.has(port) === true) words.push('It may be granted as part of a block.');
     else if (isFree && control !== null) words.push('It is not among the ports that blocks are cut from.');
@@ -215,6 +219,7 @@ export class AdminDesk {
       agent: this.agentOf(find(plan, guest)),
       mayImply: (value & MAY_IMPLY) !== 0,
       mappedTo: insideOf(state === 'in use' ? find(plan, guest) : undefined, proto, port),
+      byPorts: plan.guests.every((one) => one.whole !== address),
       link: link.description,
       attached: link.attached,
       rejecting: notInUse === 'reject',
@@ -244,6 +249,7 @@ export class AdminDesk {
         link: links.stateOf(name),
         agent: this.agentOf(guest),
         whole: guest.whole === null ? null : formatIpv4(guest.whole),
+        address: guest.whole !== null || guest.onShared || guest.addresses.length === 0 ? null : formatIpv4(guest.addresses[0]),
         leased: texts(leased),
         used: texts({ tcp: used('tcp'), udp: used('udp') }),
         blocks: (leases?.blocksOf(name) ?? []).map(blockLine),

@@ -10,6 +10,7 @@ const timeOrNull = { type: ['string', 'null'], description: 'ISO 8601; null: no 
 const textOrNull = { type: ['string', 'null'] } as const;
 const portsGiven = { type: 'string', minLength: 1, maxLength: 8192, description: 'ports, as 80 or 80,443,8000-8999' } as const;
 const guestGiven = { type: 'string', minLength: 1, maxLength: 64, description: 'the name of a guest' } as const;
+const addressGiven = { type: 'string', maxLength: 15, description: 'an IPv4 address' } as const;
 const proto = { type: 'string', enum: ['tcp', 'udp'] } as const;
 
 function object(properties: Record<string, object>): object {
@@ -34,6 +35,7 @@ const guest = object({
   link: object({ description: text, attached: yesNo }),
   agent: { type: 'string', enum: ['connected', 'away', 'none'] },
   whole: textOrNull,
+  address: textOrNull,
   leased: portTexts,
   used: portTexts,
   blocks,
@@ -86,6 +88,7 @@ const poolLine = {
   count: wholeNumber,
   state: { type: 'string', enum: ['unused', 'leased', 'in use', 'quarantined'] },
   guest: textOrNull,
+  ports: textOrNull,
   since: timeOrNull,
   until: timeOrNull,
 };
@@ -131,9 +134,9 @@ export const schemas = {
     querystring: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven }, ['guest']),
   }),
   renew: route('Let all leases of a guest last from now on', leaseAnswer, { body: given({ guest: guestGiven }, ['guest']) }),
-  pools: route('Every address of the pools: its state, whose it is and since when', list(object(poolLine))),
-  explainAddress: route('Who has an address of a pool, why it was chosen over the others, and where a frame for it goes', object({ ...poolLine, words: list(text) }), {
-    params: given({ address: { ...text, maxLength: 15 } }, ['address']),
+  pools: route('Every address of the pools, and every block of ports of one: its state, whose it is and since when', list(object(poolLine))),
+  explainAddress: route('Who has an address of a pool, or ports of it, why it was chosen over the others, and where a frame for it goes', object({ address: text, pool: text, network: text, lines: list(object(poolLine)), words: list(text) }), {
+    params: given({ address: addressGiven }, ['address']),
   }),
   maps: route('Every mapped guest with what is mapped to it, or one of them', list(object(mapStatus)), { querystring: given({ guest: guestGiven }, []) }),
   map: route('Map outside ports to a mapped guest; it is kept over restarts', mapChange, {
@@ -141,6 +144,6 @@ export const schemas = {
   }),
   unmap: route('Map outside ports no more: they are quarantined', mapChange, { querystring: given({ guest: guestGiven, tcp: portsGiven, udp: portsGiven }, ['guest']) }),
   explain: route('Who has an endpoint, since when, and where a frame for it goes', explanation, {
-    querystring: given({ port: { type: 'integer', minimum: 1, maximum: 65535 }, proto }, ['port', 'proto']),
+    querystring: given({ port: { type: 'integer', minimum: 1, maximum: 65535 }, proto, address: addressGiven }, ['port', 'proto']),
   }),
 };

@@ -123,17 +123,23 @@ async function createApp(desk: AdminDesk, pools: PoolDesk, log: Log): Promise<Fa
     if (query.tcp === undefined && query.udp === undefined) throw new Refused(400, 'ERR_REQUEST', 'say which ports are to be mapped no more (tcp, udp)');
     return desk.maps.remove(query.guest, portsOf(query));
   });
-  app.get<{ Querystring: { port: number; proto: ProtoName } }>('/explain', { schema: schemas.explain }, ({ query }) => desk.explain(query.proto, query.port));
+  app.get<{ Querystring: { port: number; proto: ProtoName; address?: string } }>('/explain', { schema: schemas.explain }, ({ query }) =>
+    desk.explain(query.proto, query.port, query.address === undefined ? null : readAddress(query.address)),
+  );
   app.get('/pools', { schema: schemas.pools }, () => pools.list());
   app.get<{ Params: { address: string } }>('/pools/addresses/:address', { schema: schemas.explainAddress }, ({ params }) => {
-    const address = parseIpv4(params.address);
-    if (address === null) throw new Refused(400, 'ERR_REQUEST', `not an IPv4 address: ${params.address}`);
-    const found = pools.explain(address);
+    const found = pools.explain(readAddress(params.address));
     if (found === null) throw new Refused(404, 'ERR_NO_POOL', `${params.address} is in no pool; \`berth pool ls\` shows what is`);
     return found;
   });
   await app.ready();
   return app;
+}
+
+function readAddress(text: string): number {
+  const address = parseIpv4(text);
+  if (address === null) throw new Refused(400, 'ERR_REQUEST', `not an IPv4 address: ${text}`);
+  return address;
 }
 
 function portsOf({ tcp, udp }: Named): Ports {

@@ -28,7 +28,7 @@ export class Departures {
   /** Goes on with the quarantines of an earlier daemon, which are in the plan. */
   takeUp(at: GuestUplink): void {
     for (const departed of at.plan.departed) {
-      for (const address of departed.addresses) at.publisher.quarantineAddress(address);
+      at.publisher.quarantine(departed);
       this.endLater(departed, at);
     }
   }
@@ -38,14 +38,14 @@ export class Departures {
     const since = Date.now();
     at.publisher.endLeases(guest, 'quarantine');
     const until = since + at.plan.pool.quarantineMs;
-    if (guest.whole !== null && this.floating.book.addressOf(guest.name) === guest.whole) this.floating.release(guest.whole, since, until);
+    if (guest.ofPool) this.floating.release(guest.name, since, until);
     this.keep({ ...guest, since, until }, at);
   }
 
   /** D3: the same guest may have at once what is quarantined after it; the rest of that stays so. */
   takeOver(guest: GuestPlan, at: GuestUplink): void {
     for (const before of at.plan.departed.filter((one) => one.name === guest.name && overlap(one, guest))) {
-      if (guest.whole !== null) {
+      if (guest.whole !== null || before.whole !== null) {
         this.forget(before, at);
         continue;
       }
@@ -70,7 +70,7 @@ export class Departures {
 
   private forget(departed: Departed, at: GuestUplink): void {
     this.drop(departed, at);
-    if (departed.whole !== null) this.floating.free(departed.whole);
+    if (departed.ofPool) this.floating.free(departed);
     at.publisher.endLeases(departed, 'release');
     at.host.unreserveGuest(departed);
     at.host.followPlan().catch((error: unknown) => this.log.error(messageOf(error)));

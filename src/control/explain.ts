@@ -22,6 +22,8 @@ export interface EndpointFacts {
   mayImply: boolean;
   /** For a mapped guest: the inside endpoint, `10.0.7.2 port 443`; null for one that shares the address. */
   mappedTo: string | null;
+  /** Its address is no guest's as a whole. */
+  byPorts: boolean;
   /** The guest's link, as messages name it. */
   link: string;
   attached: boolean;
@@ -58,10 +60,11 @@ function verdictOf({ state, rejecting }: EndpointFacts): Pick<Place, 'verdict' |
   return state === 'free' ? { verdict: 'pass', reason: 'not-leased' } : { verdict: 'discard', reason: 'quarantined' };
 }
 
-function whose({ address, proto, port, state, guest, source, since, until, use, agent }: EndpointFacts): string {
+function whose({ address, proto, port, state, guest, source, since, until, use, agent, byPorts }: EndpointFacts): string {
   const endpoint = `${address} ${proto} ${port}`;
   if (state === 'free') return `${endpoint} is leased to nobody.`;
   if (state === 'quarantined') return `${endpoint} was released by guest ${guest ?? '?'} at ${since ?? '?'}; another guest may have it from ${until ?? '?'} on.`;
+  if (guest === null && byPorts) return `${endpoint} is leased to nobody: other ports of the address, which is of a pool, are.`;
   if (guest === null) return `${endpoint} is nobody's: what its guest sends from it is for Berth, which serves DHCP there.`;
   const lease = source === 'configuration' ? 'by the configuration' : source === 'run time' ? 'by its settings' : `until ${until ?? '?'}`;
   const used = use === null ? `not in use: ${UNUSED_WORDS[agent]}` : `in use: ${USE_WORDS[use]}`;

@@ -4,6 +4,7 @@
  *
  * Whole    a dedicated address leased whole: `tcp` and `udp` are empty, one wildcard entry stands for every port, and ports
  *          named in `use` get entries of their own, found before the wildcard.
+ *          One of a pool that is leased by ports has a wildcard too, nobody's: what no guest leases there is discarded (publisher.ts).
  *          Of one whose guest Berth configures by DHCP, the client's port is leased to nobody: what comes from it is ours.
  * In use   `useTcp` and `useUdp` always lie inside the lease; `useAll` says that they are all of it.
  */
@@ -43,6 +44,8 @@ export interface GuestPlan {
   readonly whole: number | null;
   /** the lease holds on every shared address */
   readonly onShared: boolean;
+  /** its address is of a pool, known or not yet: the host has nothing there */
+  readonly ofPool: boolean;
   /** where the lease holds; empty when there is none, or when the shared addresses are not known yet */
   readonly addresses: readonly number[];
   readonly tcp: PortSet;
@@ -110,12 +113,12 @@ function keepsClientPort({ whole, link }: GuestPlan): boolean {
   return whole !== null && link?.configure === 'dhcp';
 }
 
-/** How often forEachEntry will call. */
+/** How often forEachEntry will call, with a wildcard for each address of a pool. */
 export function countEntries({ guests }: Pick<LeasePlan, 'guests'>): number {
   let count = 0;
   for (const guest of guests) {
-    const { addresses, whole, tcp, udp, useTcp, useUdp } = guest;
-    count += addresses.length * ((whole === null ? 0 : 1) + (keepsClientPort(guest) ? 1 : 0) + tcp.union(useTcp).size + udp.union(useUdp).size);
+    const { addresses, whole, ofPool, tcp, udp, useTcp, useUdp } = guest;
+    count += addresses.length * ((whole === null && !ofPool ? 0 : 1) + (keepsClientPort(guest) ? 1 : 0) + tcp.union(useTcp).size + udp.union(useUdp).size);
   }
   return count;
 }
@@ -136,9 +139,9 @@ export function largestBlock({ tcp, udp }: Pick<GuestPlan, 'tcp' | 'udp'>): { fi
   return null;
 }
 
-/** Ports that are leased on single addresses: the lease book, which knows one space for all, must not grant them. */
+/** Ports that are leased on single addresses, none of a pool: the lease book, which knows one space for all, must not grant them. */
 export function leasedElsewhere({ guests, departed }: Pick<LeasePlan, 'guests' | 'departed'>): Ports {
-  return portsOf([...guests.filter(({ onShared }) => !onShared), ...departed]);
+  return portsOf([...guests.filter(({ onShared }) => !onShared), ...departed].filter(({ ofPool }) => !ofPool));
 }
 
 /** Ports that are leased on every shared address. */

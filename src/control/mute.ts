@@ -48,7 +48,7 @@ export function linkTable(tap: string): string {
   return `berth-tap-${identifier(tap)}`;
 }
 
-/** Every leased endpoint and whole address of the plan, and the ports `granted` on its shared addresses; on those that are coming too. */
+/** Every leased endpoint, whole address and address of a pool in the plan, and the ports `granted` on its shared addresses; on those that are coming too. */
 export function mutedBy(plan: LeasePlan, granted: Ports): Muted {
   const ports = new Map<number, Ports>();
   const add = (address: number, { tcp, udp }: Ports): void => {
@@ -56,9 +56,9 @@ export function mutedBy(plan: LeasePlan, granted: Ports): Muted {
     ports.set(address, { tcp: before.tcp.union(tcp), udp: before.udp.union(udp) });
   };
   const guests = [...plan.guests, ...plan.departed];
-  for (const guest of guests) for (const address of guest.onShared ? [...guest.addresses, ...plan.coming] : guest.addresses) add(address, guest);
+  for (const guest of guests) if (!guest.ofPool) for (const address of guest.onShared ? [...guest.addresses, ...plan.coming] : guest.addresses) add(address, guest);
   for (const address of [...plan.shared, ...plan.coming]) add(address, granted);
-  return { whole: new Set(guests.flatMap(({ whole }) => (whole === null ? [] : [whole]))), ports };
+  return { whole: new Set(guests.flatMap(({ whole, ofPool, addresses }) => (whole !== null || ofPool ? addresses : []))), ports };
 }
 
 /** The mute of one NIC. */

@@ -5,16 +5,17 @@
  * granted at run time follow as the lease book's changes.
  */
 import { NEVER, type Change, type Ports } from './lease-state.js';
-import { countEntries, forEachEntry, type LeasePlan } from './lease-plan.js';
+import { countEntries, forEachEntry, type LeasePlan, NO_LINK } from './lease-plan.js';
 import type { GuestPlan } from './lease-plan.js';
 import { mapsOf } from './map-plan.js';
 import { ConfigError } from '../base/errors.js';
 import type { Maps } from '../steering/maps.js';
-import { type Proto, STATE_IN_USE, STATE_MASK } from '../steering/table-layout.js';
+import { type Proto, STATE_FREE, STATE_IN_USE, STATE_MASK } from '../steering/table-layout.js';
 import { SteeringTable } from '../steering/table.js';
 import type { TableFollower } from '../steering/table-follower.js';
 import { TableWriter } from '../steering/table-writer.js';
 import { PROTOCOL_UDP } from '../wire/ipv4.js';
+import type { PortRange } from '../wire/port-set.js';
 
 /** Link indices of the guests that lease something on an address, by the table's address index. */
 export type GuestsByAddress = (number[] | undefined)[];
@@ -83,19 +84,29 @@ export class Publisher {
     forEachEntry({ guests: [guest] }, (address, protocol, port) => {
       this.writer[how](address, protocol === PROTOCOL_UDP ? 1 : 0, port);
     });
+    this.writer.settleUsed();
     if (how === 'release') for (const address of guest.addresses) if (!this.plan.addresses.includes(address)) this.removeAddress(address);
   }
 
-  /** The whole address is quarantined after a guest of an earlier daemon. */
-  quarantineAddress(address: number): void {
-    this.writer.leaseWhole(address, 0, false);
-    this.writer.quarantine(address, 0, 0);
+  /** What a guest of an earlier daemon has left is quarantined. */
+  quarantine(departed: GuestPlan): void {
+    this.leaseEntries(departed);
+    this.endLeases(departed, 'quarantine');
   }
 
-  /** Whether a guest has the whole address in use. */
-  isWholeInUse(address: number): boolean {
-    if (this.reader.words.buffer !== this.writer.buffer) this.reader = new SteeringTable(this.writer.buffer);
-    return (this.reader.value(address, 0, 0) & STATE_MASK) === STATE_IN_USE;
+  /** Whether anything of an address of a pool is in use; of these ports alone, where they are given. */
+  isInUse(address: number, ports: PortRange | null): boolean {
+    const { table } = this;
+    if (ports === null) return table.isUsed(address);
+    for (let port = ports.first; port <= ports.last; port++) {
+      for (const proto of [0, 1] as const) if ((table.value(address, proto, port) & STATE_MASK) === STATE_IN_USE) return true;
+    }
+    return false;
+  }
+
+  /** Whether a use has begun since the last call on an address where there was none. */
+  takeUsed(): boolean {
+    return this.writer.takeUsed();
   }
 
   get buffer(): SharedArrayBuffer {
@@ -199,7 +210,18 @@ export class Publisher {
   }
 
   private lease(guest: GuestPlan, shared = this.plan.shared): void {
-    const { index, agent, policy, mapped } = guest;
+    const { index, agent, mapped } = guest;
+    this.leaseEntries(guest);
+    // Nothing that is for all who share an address is for a mapped guest, which has none of them.
+    if (mapped !== null) return;
+    // Guests with an agent may lease ports later: what is for all who share an address is for them from the start.
+    for (const address of agent === null ? guest.addresses : [...guest.addresses, ...shared]) this.share(address, index);
+  }
+
+  private leaseEntries(guest: GuestPlan): void {
+    const { ofPool, whole, addresses, policy, mapped } = guest;
+    // Of a pool's address that is leased by ports: the rest is nobody's, and discarded; the first guest there brings it.
+    if (ofPool && whole === null) for (const address of addresses) if (this.table.value(address, 0, 0) === STATE_FREE) this.writer.leaseWhole(address, NO_LINK, false);
     forEachEntry({ guests: [guest] }, (address, protocol, port, owner, inUse) => {
       const proto: Proto = protocol === PROTOCOL_UDP ? 1 : 0;
       if (mapped !== null) {
@@ -211,10 +233,11 @@ export class Publisher {
       if (inUse && port === 0) this.writer.useWhole(address);
       else if (inUse) this.writer.use(address, proto, port);
     });
-    // Nothing that is for all who share an address is for a mapped guest, which has none of them.
-    if (mapped !== null) return;
-    // Guests with an agent may lease ports later: what is for all who share an address is for them from the start.
-    for (const address of agent === null ? guest.addresses : [...guest.addresses, ...shared]) this.share(address, index);
+  }
+
+  private get table(): SteeringTable {
+    if (this.reader.words.buffer !== this.writer.buffer) this.reader = new SteeringTable(this.writer.buffer);
+    return this.reader;
   }
 
   private share(address: number, guest: number): void {

@@ -6,7 +6,7 @@
  * Limit        of open files: past it (it can be raised only with CAP_SYS_RESOURCE) a port is bound and let go, so that the host's use is
  *              still found out, and `warn` is told once that nothing but the reserved list keeps it.
  * Automatic    net.ipv4.ip_local_reserved_ports keeps the kernel's own choice away; what was added is taken out again.
- * Not here     keeping the host's stack silent (mute.ts); whole addresses, which are muted and not reserved.
+ * Not here     keeping the host's stack silent (mute.ts); whole addresses and those of pools, which are muted and not reserved.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import type { GuestPlan, LeasePlan } from './lease-plan.js';
@@ -63,6 +63,7 @@ export class Reservation {
 
   /** Binds what the guest leases of the configuration; ERR_PORT_TAKEN, with nothing of it kept, where a host process has a port. */
   reserveGuest(guest: GuestPlan): void {
+    if (guest.ofPool) return;
     this.raiseLimit(guest.addresses.length * (guest.tcp.size + guest.udp.size));
     const undo: (() => void)[] = [];
     for (const address of guest.addresses) {
@@ -219,9 +220,9 @@ function ownerOf(protocol: ProtoName, port: number): string | null {
   }
 }
 
-/** Every port that some guest leases, whatever the protocol and address. */
+/** Every port that some guest leases, whatever the protocol and address, but on addresses of pools. */
 export function leasedPorts({ guests, departed }: LeasePlan): PortSet {
-  return [...guests, ...departed].reduce((all, guest) => all.union(guest.tcp).union(guest.udp), EMPTY);
+  return [...guests, ...departed].filter(({ ofPool }) => !ofPool).reduce((all, guest) => all.union(guest.tcp).union(guest.udp), EMPTY);
 }
 
 export function readReservedPorts(): PortSet {

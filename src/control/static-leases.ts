@@ -4,6 +4,7 @@
  *
  * Shared       a lease without an address holds on every shared address; one with an address and ports on that address only.
  * Whole        a lease of an address without ports; `use` may then name any port.
+ * Pools        of a guest's address, and of the ports that it asks for there, are not known here at the start: pools/assign.ts.
  * Pure         a configuration and the NIC's addresses go in, a plan comes out; the host is asked by others.
  * DHCP         a guest that Berth configures has no agent, and leaves Berth the port that its DHCP client sends from.
  * Errors       ConfigError, one line a problem: ERR_CONFIG_VALUE, ERR_USE_NOT_LEASED, ERR_LINK_TAKEN, ERR_SOCKET_TAKEN, and
@@ -101,15 +102,17 @@ function resolveGuest(guest: GuestConfig, index: number, shared: readonly number
   const tcp = readPorts(lease?.tcp ?? null, [...path, 'lease', 'tcp'], problems);
   const udp = readPorts(lease?.udp ?? null, [...path, 'lease', 'udp'], problems);
   const addresses = leasedAddresses(guest, shared, problems);
-  // One of a pool has no address yet when its configuration is read.
-  const isWhole = guest.pool !== null || (lease !== null && lease.address !== null && lease.tcp === null && lease.udp === null);
+  const hasPorts = lease !== null && (lease.tcp !== null || lease.udp !== null);
+  const ofPool = guest.pool !== null;
+  // One of a pool has no address yet when its configuration is read, nor ports that the pool gives.
+  const isWhole = !hasPorts && (ofPool ? guest.pool?.ports === null : (lease?.address ?? null) !== null);
   const whole = isWhole ? (addresses.at(0) ?? null) : null;
-  const onShared = lease !== null && lease.address === null;
+  const onShared = lease !== null && lease.address === null && !ofPool;
   const policy = readPolicy(guest, problems);
   refuseBothToConfigure(guest, problems);
   refuseClientPort(guest, udp, 'lease', problems);
   const found = resolveMap(guest, shared, (text, at) => readAddress(text, at, problems), problems);
-  const plan = { name, index, atRunTime: false, link, mac, whole, onShared, addresses, tcp, udp, mapped: null, agent, policy };
+  const plan = { name, index, atRunTime: false, link, mac, whole, onShared, ofPool, addresses, tcp, udp, mapped: null, agent, policy };
   if (found !== null) return { ...plan, ...found.outside, mapped: found.mapped, addresses: shared, onShared: true, useTcp: found.outside.tcp, useUdp: found.outside.udp, useAll: true };
   if (use === 'all') {
     if (lease === null && guest.pool === null) {
@@ -130,11 +133,12 @@ function resolveGuest(guest: GuestConfig, index: number, shared: readonly number
 }
 
 /** Where the guest's lease holds. A lease of nothing is refused, and a shared address leased whole. */
-function leasedAddresses({ name, lease }: GuestConfig, shared: readonly number[], problems: Problems): readonly number[] {
+function leasedAddresses({ name, lease, pool }: GuestConfig, shared: readonly number[], problems: Problems): readonly number[] {
   if (lease === null) return [];
   const path = ['guests', name, 'lease'];
   const hasPorts = lease.tcp !== null || lease.udp !== null;
   if (lease.address === null) {
+    if (pool !== null) return [];
     const text = 'leases nothing (got neither ports nor an address, expected tcp, udp or address); add one of them';
     if (!hasPorts) problems.add('ERR_CONFIG_VALUE', path, text);
     return shared;

@@ -78,7 +78,7 @@ export function decideEgress(batch: FrameBatch, link: number, table: SteeringTab
       if (mayUse(value, link) && (any || (view.getUint32(start + 6) === high && view.getUint16(start + 10) === low))) {
         verdict[i] = TO_NIC;
         reason[i] = NO_REASON;
-        indicate(batch, i, words, at, value);
+        indicate(batch, i, table, at, value);
         if (what >= FIRST_FRAGMENT) rememberSent(batch, i, link, memory);
         continue;
       }
@@ -99,12 +99,14 @@ function mayUse(value: number, link: number): boolean {
 }
 
 /** D7. Fails harmlessly when the control plane was faster. */
-function indicate(batch: FrameBatch, i: number, words: Uint32Array, at: number, value: number): void {
+function indicate(batch: FrameBatch, i: number, table: SteeringTable, at: number, value: number): void {
+  const { words } = table;
   const isNew = (value & (STATE_MASK | MAY_IMPLY)) === (STATE_LEASED | MAY_IMPLY);
   if (!isNew && (value & (IMPLICIT | ACTIVE)) !== IMPLICIT) return;
   if ((batch.kind[i] & 1) === KIND_TCP && !indicates(batch, i, isNew)) return;
   if (isNew) {
     Atomics.compareExchange(words, at, value, (value & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE);
+    table.markUsed(batch.source[i] | 0);
     Atomics.store(words, H_IMPLIED, 1);
   } else {
     Atomics.compareExchange(words, at, value, value | ACTIVE);

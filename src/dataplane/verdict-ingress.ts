@@ -203,8 +203,8 @@ function followFirst(batch: FrameBatch, i: number, decision: number, memory: Mem
 }
 
 /**
- * A reply is the host's and every guest's who shares the address. Requests the host alone answers, but for a dedicated address in use: no
- * interface of the host need have it, and Berth says where it is, whatever becomes of the guest's side.
+ * A reply is the host's and every guest's who shares the address. Requests the host alone answers, but for an address with a wildcard of
+ * which something is in use: no interface of the host need have it, and Berth says where it is, whatever becomes of the guest's side.
  */
 function decideArp(batch: FrameBatch, i: number, table: SteeringTable, memory: Memory, extras: Extras): void {
   decide(batch, i, PASS, NO_REASON);
@@ -214,7 +214,7 @@ function decideArp(batch: FrameBatch, i: number, table: SteeringTable, memory: M
     const guests = memory.guests[table.address(address) & ADDRESS_INDEX_MASK];
     if (guests === undefined) return;
     for (let g = 0; g < guests.length; g++) extras.add(i, 1 + guests[g]);
-  } else if (operation === ARP_REQUEST && (wholeValue(table, address) & STATE_MASK) === STATE_IN_USE) {
+  } else if (operation === ARP_REQUEST && table.isUsed(address)) {
     extras.add(i, ANSWER_ARP);
   }
 }

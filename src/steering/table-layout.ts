@@ -43,6 +43,8 @@ export const H_KEYS = 6;
 export const H_ADDRESSES = 7;
 /** Set to 1 by the data plane when an implicit use began, cleared by the control plane when it looks. */
 export const H_IMPLIED = 8;
+/** Set to 1 when an address gets ADDRESS_USED, cleared by the control plane when it looks. */
+export const H_USED = 9;
 
 export const PROTO_TCP = 0;
 export const PROTO_UDP = 1;
@@ -69,6 +71,8 @@ export const LINK_SHIFT = 16;
 export const ADDRESS_WHOLE = 0x80000000;
 /** This address is not ours any more. */
 export const ADDRESS_LEFT = 0x40000000;
+/** A use of the address, or of a port of it, has begun, and not all of them have ended as far as the writer has looked. */
+export const ADDRESS_USED = 0x20000000;
 export const ADDRESS_INDEX_MASK = 0x7fff;
 
 /** 2^32 divided by the golden ratio: multiplicative hashing spreads runs of ports evenly. */

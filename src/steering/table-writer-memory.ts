@@ -5,6 +5,7 @@ import {
   ACTIVE,
   ADDRESS_INDEX_MASK,
   ADDRESS_LEFT,
+  ADDRESS_USED,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_ADDRESSES,
@@ -18,6 +19,7 @@ import {
   IMPLICIT,
   type Proto,
   STATE_FREE,
+  STATE_IN_USE,
   STATE_LEASED,
   STATE_MASK,
   TABLE_MAGIC,
@@ -25,6 +27,8 @@ import {
   tableBytes,
 } from './table-layout.js';
 import { SteeringTable } from './table.js';
+
+type AddressFlag = typeof ADDRESS_WHOLE | typeof ADDRESS_LEFT | typeof ADDRESS_USED;
 
 export function powerOfTwo(atLeast: number): number {
   return 2 ** Math.ceil(Math.log2(Math.max(2, atLeast)));
@@ -73,9 +77,14 @@ export function insertAddress(table: SteeringTable, address: number, index: numb
   Atomics.store(words, at + 1, index);
 }
 
-export function markAddress(table: SteeringTable, address: number, flag: typeof ADDRESS_WHOLE | typeof ADDRESS_LEFT): void {
+export function markAddress(table: SteeringTable, address: number, flag: AddressFlag): void {
   const at = pairOf(table, address);
   if (table.words[at + 1] !== 0) Atomics.or(table.words, at + 1, flag);
+}
+
+export function unmarkAddress(table: SteeringTable, address: number, flag: AddressFlag): void {
+  const at = pairOf(table, address);
+  if (table.words[at + 1] !== 0) Atomics.and(table.words, at + 1, ~flag);
 }
 
 /** Writes the entry: the key first if it is new, the value last. */
@@ -103,12 +112,21 @@ export function forEachLive({ words, base, mask }: SteeringTable, visit: (key: n
   }
 }
 
+/** Indices of the addresses on which something is in use. */
+export function indicesInUse(table: SteeringTable): Set<number> {
+  const used = new Set<number>();
+  forEachLive(table, (key, value) => {
+    if ((value & STATE_MASK) === STATE_IN_USE) used.add(key >>> 17);
+  });
+  return used;
+}
+
 /** Writes what is live in `old` into `fresh`, and the addresses that have not left. */
 export function copyLive(old: SteeringTable, fresh: SteeringTable): void {
   forEachPair(old, (address, entry) => {
     if ((entry & ADDRESS_LEFT) !== 0) return;
     insertAddress(fresh, address, entry & ADDRESS_INDEX_MASK);
-    if ((entry & ADDRESS_WHOLE) !== 0) markAddress(fresh, address, ADDRESS_WHOLE);
+    for (const flag of [ADDRESS_WHOLE, ADDRESS_USED] as const) if ((entry & flag) !== 0) markAddress(fresh, address, flag);
   });
   forEachLive(old, (key, value) => putInto(fresh, key, value));
 }

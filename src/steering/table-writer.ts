@@ -12,6 +12,7 @@
  *              the old one meanwhile (D7) is carried over when the last reader has left it.
  * Addresses    that nobody needs any more leave, marked as such at once; the next rebuild is without them, and their indices are
  *              used again when all readers are (address-indices.ts).
+ * Length       every change goes to all buffers that a reader may be in, and to the follower, in one order: it is seen here at once.
  * Ownership    the buffers belong to everyone who holds them; the writer holds every buffer that a reader may be in.
  */
 import { AddressIndices } from './address-indices.js';
@@ -19,12 +20,14 @@ import {
   ACTIVE,
   ADDRESS_INDEX_MASK,
   ADDRESS_LEFT,
+  ADDRESS_USED,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_ADDRESSES,
   H_IMPLIED,
   H_KEYS,
   H_SUPERSEDED,
+  H_USED,
   IMPLICIT,
   keyOf,
   LINK_SHIFT,
@@ -40,7 +43,7 @@ import {
   wildcardKey,
 } from './table-layout.js';
 import type { TableFollower } from './table-follower.js';
-import { copyLive, createTable, forEachLive, forEachPair, indexOf, insertAddress, markAddress, powerOfTwo, putInto, sweepIdle } from './table-writer-memory.js';
+import { copyLive, createTable, forEachLive, forEachPair, indexOf, indicesInUse, insertAddress, markAddress, powerOfTwo, putInto, sweepIdle, unmarkAddress } from './table-writer-memory.js';
 import { MISS, probe, type SteeringTable } from './table.js';
 import { BerthError } from '../base/errors.js';
 
@@ -137,7 +140,10 @@ export class TableWriter {
   /** Sets aside the whole `address` for `link`: every port of it that has no entry of its own. */
   leaseWhole(address: number, link: number, mayImply: boolean): void {
     const index = this.addAddress(address);
-    for (const table of this.writable()) markAddress(table, address, ADDRESS_WHOLE);
+    for (const table of this.writable()) {
+      markAddress(table, address, ADDRESS_WHOLE);
+      unmarkAddress(table, address, ADDRESS_USED);
+    }
     this.put(wildcardKey(index), STATE_LEASED | (mayImply ? MAY_IMPLY : 0) | (link << LINK_SHIFT));
   }
 
@@ -149,11 +155,13 @@ export class TableWriter {
 
   /** Leased → in use, one atomic store; also confirms an implicit use. False if it is not leased, or in quarantine. */
   use(address: number, proto: Proto, port: number): boolean {
-    return this.change(this.keyAt(address, proto, port), STATE_IN_USE);
+    const isUsed = this.change(this.keyAt(address, proto, port), STATE_IN_USE);
+    if (isUsed) for (const table of this.writable()) table.markUsed(address);
+    return isUsed;
   }
 
   useWhole(address: number): boolean {
-    return this.change(this.keyAt(address, 0, 0), STATE_IN_USE);
+    return this.use(address, 0, 0);
   }
 
   /** In use → leased. False if nothing is leased there, or it is in quarantine. */
@@ -182,9 +190,27 @@ export class TableWriter {
       (key) => follower?.takeActive(key) ?? false,
       (key) => follower?.taken(key),
     );
+    this.settleUsed();
     // Also for one that a frame has kept up meanwhile: it is to be steered again.
     Atomics.store(this.table.words, H_IMPLIED, 1);
     return ended;
+  }
+
+  /** Whether an address has got ADDRESS_USED since the last call. */
+  takeUsed(): boolean {
+    return Atomics.exchange(this.table.words, H_USED, 0) !== 0;
+  }
+
+  /** Takes ADDRESS_USED from the addresses on which nothing is in use any more: after uses have ended. Two steps a slot of the table. */
+  settleUsed(): void {
+    const before = indicesInUse(this.table);
+    this.forEachAddress((table, address, index) => {
+      if (!before.has(index)) unmarkAddress(table, address, ADDRESS_USED);
+    });
+    const after = indicesInUse(this.table); // the data plane may have begun one meanwhile
+    this.forEachAddress((table, address, index) => {
+      if (after.has(index)) table.markUsed(address);
+    });
   }
 
   /** Whether implicit uses may have begun or ended since the last call. Those that there are have been told to the follower then. */
@@ -211,8 +237,14 @@ export class TableWriter {
     const at = probe(words, base, mask, shift, this.keyAt(address, proto, port));
     const leased = (STATE_LEASED | MAY_IMPLY | (link << LINK_SHIFT)) >>> 0;
     const isImplied = at !== MISS && Atomics.compareExchange(words, at, leased, (leased & ~STATE_MASK) | STATE_IN_USE | IMPLICIT | ACTIVE) === leased;
-    if (isImplied) Atomics.store(words, H_IMPLIED, 1);
-    return isImplied;
+    if (!isImplied) return false;
+    this.table.markUsed(address);
+    Atomics.store(words, H_IMPLIED, 1);
+    return true;
+  }
+
+  private forEachAddress(visit: (table: SteeringTable, address: number, index: number) => void): void {
+    for (const table of this.writable()) forEachPair(table, (address, entry) => visit(table, address, entry & ADDRESS_INDEX_MASK));
   }
 
   private keyAt(address: number, proto: Proto, port: number): number {
@@ -317,6 +349,7 @@ export class TableWriter {
         Atomics.store(words, H_IMPLIED, 1);
       });
     }
+    this.settleUsed();
     this.indices.release(this.retiring[0]?.table.generation ?? this.generation);
   }
 }

@@ -18,16 +18,21 @@ import { BerthError } from '../base/errors.js';
 const {
   ADDRESS_INDEX_MASK,
   ADDRESS_LEFT,
+  ADDRESS_USED,
   ADDRESS_WHOLE,
   H_ADDRESS_CAPACITY,
   H_CAPACITY,
   H_GENERATION,
   H_MAGIC,
   H_SUPERSEDED,
+  H_USED,
   H_VERSION,
   HASH_MULTIPLIER,
   HEADER_WORDS,
+  PROTO_TCP,
   STATE_FREE,
+  STATE_IN_USE,
+  STATE_LEASED,
   STATE_MASK,
   TABLE_MAGIC,
   TABLE_VERSION,
@@ -51,13 +56,12 @@ export function probe(words: Uint32Array, base: number, mask: number, shift: num
   }
 }
 
-/** The second word of `address`'s pair: its index and flags; 0 for an address that is not ours. */
-function probeAddress(words: Uint32Array, mask: number, shift: number, address: number): number {
+/** Word index of what `address`'s pair says: its index and flags, or 0 where it has no pair. */
+function probePair(words: Uint32Array, mask: number, shift: number, address: number): number {
   let slot = Math.imul(address, HASH_MULTIPLIER) >>> shift;
   for (;;) {
     const at = HEADER_WORDS + (slot << 1);
-    const entry = words[at + 1] | 0;
-    if (entry === 0 || (words[at] | 0) === (address | 0)) return (entry & ADDRESS_LEFT) === 0 ? entry : 0;
+    if (words[at + 1] === 0 || (words[at] | 0) === (address | 0)) return at + 1;
     slot = (slot + 1) & mask;
   }
 }
@@ -96,9 +100,27 @@ export class SteeringTable {
     return Atomics.load(this.words, H_SUPERSEDED) !== 0;
   }
 
-  /** Index (1 …) of one of our addresses with ADDRESS_WHOLE where it has a wildcard entry; 0 for any other. */
+  /** Index (1 …) of one of our addresses with ADDRESS_WHOLE where it has a wildcard entry, and ADDRESS_USED; 0 for any other. */
   address(address: number): number {
-    return probeAddress(this.words, this.addressMask, this.addressShift, address);
+    const entry = this.words[probePair(this.words, this.addressMask, this.addressShift, address)] | 0;
+    return (entry & ADDRESS_LEFT) === 0 ? entry : 0;
+  }
+
+  /** Whether anything is in use of an address that has a wildcard, and not in quarantine: the wildcard, or a port with an entry of its own. */
+  isUsed(address: number): boolean {
+    if ((this.address(address) & ADDRESS_USED) === 0) return false;
+    const at = this.position(address, PROTO_TCP, 0);
+    const state = at === MISS ? STATE_FREE : this.words[at] & STATE_MASK;
+    return state === STATE_LEASED || state === STATE_IN_USE;
+  }
+
+  /** A use on the address has begun: the mark of it, which only the writer takes away. */
+  markUsed(address: number): void {
+    const at = probePair(this.words, this.addressMask, this.addressShift, address);
+    const entry = this.words[at] | 0;
+    if (entry === 0 || (entry & (ADDRESS_LEFT | ADDRESS_USED)) !== 0) return;
+    Atomics.or(this.words, at, ADDRESS_USED);
+    Atomics.store(this.words, H_USED, 1);
   }
 
   /**

@@ -160,15 +160,28 @@ pools:
   more: { network: uplink2, addresses: 198.51.100.7, policy: { least-load: 2, first-fit: 1 } }
 guests:
   db: { link: { netns: db, name: eth0 }, pool: { name: any, policy: least-load }, use: all }
-  www: { link: { netns: www }, pool: { name: public, class: web, rule: apart } }
+  www: { link: { netns: www }, pool: { name: public, class: web, rule: apart }, lease: { tcp: "80,443" }, use: { tcp: 443 } }
+  job: { link: { netns: job }, pool: { ports: 1024, policy: lowest-occupancy }, use: all }
+  plain: { link: { netns: plain, configure: dhcp }, pool: {} }
+  few: { link: { netns: few, configure: dhcp }, pool: { ports: 64 } }
 `);
     expect(lines.slice(2)).toEqual([
       'guest db on interface eth0 in network namespace db: a dedicated address of the best pool, chosen by least-load',
       '  in use from the start: all of it',
-      'guest www on interface eth0 in network namespace www: a dedicated address of pool public; class web, kept apart',
+      'guest www on interface eth0 in network namespace www: a dedicated address, only tcp 80, 443, of pool public; class web, kept apart',
+      '  in use from the start: tcp 443',
+      'guest job on interface eth0 in network namespace job: 1,024 ports, tcp and udp, of an address of the best pool, chosen by lowest-occupancy',
+      '  in use from the start: all of them',
+      'guest plain on interface eth0 in network namespace plain: a dedicated address of the best pool',
       '  in use from the start: none',
+      "  told by DHCP: its address, with the mask and gateway of the network there, the host's name servers and the NIC's MTU",
+      '  its own connections may come from any port',
+      'guest few on interface eth0 in network namespace few: 64 ports, tcp and udp, of an address of the best pool',
+      '  in use from the start: none',
+      "  told by DHCP: its address, with the mask and gateway of the network there, the host's name servers and the NIC's MTU",
+      '  its own connections work from the ports that it gets: set its range to them, there or by its DHCP client (option 159)',
       'Pool public on uplink1: 16 addresses; 203.0.113.16-203.0.113.31; at most 64 guests; 10 Gbit/s; for class web.',
-      'Pool more on uplink2: 1 address; 198.51.100.7; at most 1 guest; chosen by least-load × 2 + first-fit × 1.',
+      'Pool more on uplink2: 1 address; 198.51.100.7; chosen by least-load × 2 + first-fit × 1.',
       DROPPED,
     ]);
   });
@@ -176,7 +189,7 @@ guests:
   it('accepts the example of docs/floating-addresses.md', () => {
     const page = readFileSync(new URL('../../docs/floating-addresses.md', import.meta.url), 'utf8');
     const [, yaml] = /```yaml\n([^]*?)```/.exec(page) as RegExpExecArray;
-    expect(describeText(`addresses: 192.0.2.10\n${yaml}`)).toContain('Pool spare on uplink2: 5 addresses; 198.51.100.7, 198.51.100.16-198.51.100.19; at most 5 guests; 1 Gbit/s; chosen by least-load.');
+    expect(describeText(`addresses: 192.0.2.10\n${yaml}`)).toContain('Pool spare on uplink2: 5 addresses; 198.51.100.7, 198.51.100.16-198.51.100.19; 1 Gbit/s; chosen by least-load.');
   });
 
   it('has a help with an example', () => {

@@ -4,7 +4,7 @@
  */
 import { describe } from 'vitest';
 import { DISCARD, ip, PASS, TO_NIC } from '../support/dataplane-harness.js';
-import { BARE, NOT_US, REMOTE, SECOND, SHARED, verdictTable, WHOLE, WHOLE_LEASED, WHOLE_QUARANTINED } from '../support/dataplane-rows.js';
+import { BARE, BY_PORTS, NOT_US, REMOTE, SECOND, SHARED, verdictTable, WHOLE, WHOLE_LEASED, WHOLE_QUARANTINED } from '../support/dataplane-rows.js';
 import { type ArpOptions, eth } from '../../src/wire/frame-builder.js';
 
 const NIC = '02:00:5e:10:00:10';
@@ -45,6 +45,16 @@ describe('ARP from outside', () => {
         { frame: request(WHOLE_LEASED), verdict: PASS },
         { before: ({ writer }) => writer.useWhole(ip(WHOLE_LEASED)), frame: request(WHOLE_LEASED), verdict: PASS, proxied: true },
         { before: ({ writer }) => writer.quarantine(ip(WHOLE_LEASED), 0, 0), frame: request(WHOLE_LEASED), verdict: PASS },
+      ] },
+      { name: 'answers for an address of which a port is in use, whoever has the rest of it', steps: [
+        { frame: request(BY_PORTS), verdict: PASS },
+        { before: ({ writer }) => writer.use(ip(BY_PORTS), 0, 1024), frame: request(BY_PORTS), verdict: PASS, proxied: true },
+        { before: ({ writer }) => writer.quarantine(ip(BY_PORTS), 0, 1024) && writer.settleUsed(), frame: request(BY_PORTS), verdict: PASS },
+      ] },
+      { name: 'and from the guest’s first frame on (D7)', steps: [
+        { from: 1, frame: eth({ src: NIC }).ipv4({ src: BY_PORTS, dst: REMOTE }).udp(1025, 53).build(), verdict: TO_NIC },
+        { frame: request(BY_PORTS), verdict: PASS, proxied: true },
+        { before: ({ writer }) => (writer.sweepIdle(1), writer.sweepIdle(1)), frame: request(BY_PORTS), verdict: PASS },
       ] },
       { name: 'passes ARP for another hardware as not IPv4', frame: patched(14, 0, 6), verdict: PASS, reason: 'not-ipv4' },
       { name: 'passes ARP for another protocol as not IPv4', frame: patched(16, 0x86, 0xdd), verdict: PASS, reason: 'not-ipv4' },

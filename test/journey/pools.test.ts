@@ -89,12 +89,12 @@ describe.skipIf(!liveTests('pools', 'tcpdump', 'python3'))('prior system, floati
     expect(await unreachable(world, C)).toMatchObject({ outcome: 'EHOSTUNREACH' });
 
     const table = (await berth('pool', 'ls')).output;
-    expect(table).toMatch(new RegExp(`^${A} +public +eth0 +in use +db +\\d{4}-`, 'm'));
-    expect(table).toMatch(new RegExp(`^${C} +public +eth0 +unused +- +-$`, 'm'));
+    expect(table).toMatch(new RegExp(`^${A} +public +eth0 +in use +db +all +\\d{4}-`, 'm'));
+    expect(table).toMatch(new RegExp(`^${C} +public +eth0 +unused +- +- +-$`, 'm'));
     const explained = await berth('explain', A);
     expect(explained.output).toMatch(/is leased to guest db since .*, and in use\.\nChosen by least-load: pool public on eth0, 0 % of 10 Gbit\/s in use\.\nBerth answers ARP for it/);
     expect(await berth('explain', '198.51.100.1')).toMatchObject({ code: 1, errors: expect.stringContaining('is in no pool') });
-    expect(JSON.parse((await berth('explain', B, '--json')).output) as AddressExplanation).toMatchObject({ address: B, state: 'in use', guest: 'idle', pool: 'public', network: 'eth0' });
+    expect(JSON.parse((await berth('explain', B, '--json')).output) as AddressExplanation).toMatchObject({ address: B, pool: 'public', network: 'eth0', lines: [{ state: 'in use', guest: 'idle', ports: 'all' }] });
   });
 
   it('a flood of requests is answered at the rate that is allowed, and counted', { timeout: 30_000 }, async () => {
@@ -129,7 +129,7 @@ for n in range(5000): s.send(frame)
     const arp = await ArpWatch.start(world);
     expect(await add('two')).toMatchObject({ code: 0, errors: '' });
     expect(await add('three')).toMatchObject({ code: 0 });
-    expect(await add('four')).toMatchObject({ code: 1, errors: 'berth: guest four: pool public on eth0: it has its 3 guests; remove a guest, wait for the end of a quarantine, or add addresses\n' });
+    expect(await add('four')).toMatchObject({ code: 1, errors: 'berth: guest four: pool public on eth0: no address of it is unused; remove a guest, wait for the end of a quarantine, or add addresses\n' });
     const held = [`${A} in use one`, `${B} in use two`, `${C} in use three`];
     expect(await lines()).toEqual(held);
     const outside = world.peer(world.lab.outside);

@@ -203,7 +203,13 @@ export class Reference {
   private arpIn({ operation, target }: Body & { is: 'arp' }): Outcome {
     if (!this.ours.has(target)) return pass('not-ours');
     if (operation === 2) return { ...pass(''), copies: this.guestsOf(target) };
-    return { ...pass(''), proxied: operation === 1 && this.held.get(`${target} whole`)?.state === 'in use' };
+    return { ...pass(''), proxied: operation === 1 && this.isUsed(target) };
+  }
+
+  private isUsed(address: string): boolean {
+    const whole = this.held.get(`${address} whole`);
+    if (whole === undefined || whole.state === 'quarantined') return false;
+    return [...this.held].some(([key, { state }]) => key.startsWith(`${address} `) && state === 'in use');
   }
 
   private arpOut(frame: Frame, body: Body & { is: 'arp' }, guest: number): Outcome {

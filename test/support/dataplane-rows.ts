@@ -10,6 +10,7 @@
  *     192.0.2.20  guest 2's, in use; but tcp 443 guest 1 in use, tcp 444 guest 1 leased
  *     192.0.2.21  guest 2's, leased
  *     192.0.2.22  guest 2's, quarantined
+ *     192.0.2.23  nobody's, leased; but tcp 1024 guest 0 leased, udp 1025 guest 1 leased
  */
 import { expect, it } from 'vitest';
 import type { Reason } from '../../src/dataplane/frame-batch.js';
@@ -21,6 +22,7 @@ export const BARE = '192.0.2.12';
 export const WHOLE = '192.0.2.20';
 export const WHOLE_LEASED = '192.0.2.21';
 export const WHOLE_QUARANTINED = '192.0.2.22';
+export const BY_PORTS = '192.0.2.23';
 export const REMOTE = '198.51.100.7';
 export const NOT_US = '203.0.113.9';
 
@@ -38,6 +40,9 @@ export const WORLD: readonly Entry[] = [
   { address: WHOLE, proto: 'tcp', port: 444, guest: 1, state: 'leased' },
   { address: WHOLE_LEASED, proto: 'any', port: 'all', guest: 2, state: 'leased' },
   { address: WHOLE_QUARANTINED, proto: 'any', port: 'all', guest: 2, state: 'quarantined' },
+  { address: BY_PORTS, proto: 'any', port: 'all', guest: 0xffff, state: 'leased', mayImply: false },
+  { address: BY_PORTS, proto: 'tcp', port: 1024, guest: 0, state: 'leased' },
+  { address: BY_PORTS, proto: 'udp', port: 1025, guest: 1, state: 'leased' },
 ];
 
 /** A frame from the NIC, or from a guest, and what becomes of it. */

@@ -64,7 +64,7 @@ export interface GuestSetting {
     implicit?: boolean;
     leaseTime?: string;
   };
-  pool?: { name?: string; policy?: string | Record<string, number>; class?: string; rule?: 'together' | 'apart' };
+  pool?: { name?: string; ports?: number; policy?: string | Record<string, number>; class?: string; rule?: 'together' | 'apart' };
 }
 
 /** A configuration file as an object; `nic: eth0` is added. */
@@ -79,7 +79,7 @@ export interface Setting {
   admin?: { socket: string };
   store?: { path: string };
   pool?: { ports?: string; reserve?: number; quarantine?: string };
-  networks?: Record<string, { nic: string }>;
+  networks?: Record<string, { nic: string; gateway?: string }>;
   pools?: Record<string, { network?: string; addresses: string; speed?: string; maxGuests?: number; class?: string; policy?: string }>;
   guests: Record<string, GuestSetting>;
 }

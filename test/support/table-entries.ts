@@ -13,4 +13,5 @@ export function imply(table: SteeringTable, address: number, proto: Proto, port:
   const at = table.position(address, proto, port);
   const before = table.words[at];
   Atomics.compareExchange(table.words, at, before, ((before & ~7) | STATE_IN_USE | IMPLICIT | ACTIVE) >>> 0);
+  table.markUsed(address);
 }

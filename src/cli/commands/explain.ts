@@ -1,4 +1,4 @@
-/** `berth explain PORT[/tcp|udp]`: an endpoint in words; `berth explain ADDRESS`: an address of a pool. */
+/** `berth explain [ADDRESS:]PORT[/tcp|udp]`: an endpoint in words; `berth explain ADDRESS`: an address of a pool. */
 import { Command } from 'commander';
 import { type AdminOptions, print, withAdminOptions } from '../admin-options.js';
 import type { AddressExplanation, Explanation } from '../../control/admin-api.js';
@@ -10,6 +10,7 @@ Examples:
   $ berth explain 8080
   $ berth explain 53/udp --json
   $ berth explain 203.0.113.17
+  $ berth explain 203.0.113.17:1024/tcp
 `;
 const LAST_PORT = 65535;
 
@@ -17,7 +18,7 @@ export function explainCommand(): Command {
   return withAdminOptions(new Command('explain'))
     .summary('say who has a port or an address, and where a frame for it goes')
     .description('Says in words who has the port, since when, in what state, why a frame for it goes where it goes, and what the host itself has there. Of an address of a pool: also why it was chosen over the others.')
-    .argument('<port or address>', 'a port, or PORT/tcp or PORT/udp, without a protocol both; or an address of a pool')
+    .argument('<port or address>', 'a port, or PORT/tcp or PORT/udp, without a protocol both, and ADDRESS: before it for that address alone; or an address of a pool')
     .addHelpText('after', HELP)
     .action(async (given: string, options: AdminOptions) => {
       const { askAdmin } = await import('../admin-client.js');
@@ -27,15 +28,15 @@ export function explainCommand(): Command {
       }
       const asked = readEndpoints(given);
       const answers: Explanation[] = [];
-      for (const { proto, port } of asked) answers.push(await askAdmin<Explanation>(options.admin, { path: '/explain', query: { proto, port } }));
+      for (const query of asked) answers.push(await askAdmin<Explanation>(options.admin, { path: '/explain', query }));
       print(options, answers, (all) => all.map(({ words }) => words.join('\n')).join('\n\n'));
     });
 }
 
-function readEndpoints(text: string): { port: string; proto: string }[] {
-  const [, port = '', proto] = /^([1-9]\d{0,4})(?:\/(tcp|udp))?$/.exec(text) ?? [];
-  if (port === '' || Number(port) > LAST_PORT) {
-    throw new BerthError('ERR_USAGE', `not a port (got ${JSON.stringify(text.slice(0, 40))}, expected 1 to ${LAST_PORT}, with /tcp or /udp if only one is meant, or an address of a pool)`, { exitCode: 2 });
+function readEndpoints(text: string): Record<string, string>[] {
+  const [, address, port = '', proto] = /^(?:([\d.]+):)?([1-9]\d{0,4})(?:\/(tcp|udp))?$/.exec(text) ?? [];
+  if (port === '' || Number(port) > LAST_PORT || (address !== undefined && parseIpv4(address) === null)) {
+    throw new BerthError('ERR_USAGE', `not a port (got ${JSON.stringify(text.slice(0, 40))}, expected 1 to ${LAST_PORT}, with /tcp or /udp if only one is meant, as ADDRESS:PORT if only one address is, or an address of a pool)`, { exitCode: 2 });
   }
-  return (proto === undefined ? ['tcp', 'udp'] : [proto]).map((one) => ({ port, proto: one }));
+  return (proto === undefined ? ['tcp', 'udp'] : [proto]).map((one) => ({ port, proto: one, ...(address === undefined ? {} : { address }) }));
 }

@@ -38,6 +38,7 @@ Examples:
   $ berth guest add db --config db.yaml --policy maxPorts=2048
   $ berth guest add www --link netns=www --pool any --policy least-load
   $ berth guest add legacy --link tap=tap-legacy --map inside=10.0.7.2
+  $ berth guest add job --link netns=job --pool name=any,ports=1024 --policy least-load
 
   with db.yaml:
     link: { netns: db }
@@ -64,7 +65,7 @@ function add(): Command {
     .option('--lease <setting>', 'tcp=PORTS,udp=PORTS,address=ADDRESS', settings)
     .option('--use <setting>', 'all, or tcp=PORTS,udp=PORTS', (text) => (text === 'all' ? 'all' : settings(text)))
     .option('--agent <path>', 'the socket of its agent; or socket=PATH,connect=true', (text) => (text.includes('=') ? settings(text) : { socket: text }))
-    .option('--pool <setting>', 'a dedicated address of this pool, or of any; or name=any,class=web,rule=apart', (text) => (text.includes('=') ? settings(text) : { name: text }))
+    .option('--pool <setting>', 'a dedicated address of this pool, or of any; or name=any,class=web,rule=apart; with ports=1024 only so many ports of one; with --lease only these', (text) => (text.includes('=') ? settings(text) : { name: text }))
     .option('--policy <setting>', 'block=1024,maxPorts=4096,threshold=strict,implicit=true,leaseTime=1h; with --pool also how the address is chosen: least-load, or least-load=2,lowest-occupancy=1', policies)
     .option('--allow <setting>', 'what it may ask for by name: tcp=PORTS,udp=PORTS', settings)
     .option('--deny <setting>', 'what it never gets: tcp=PORTS,udp=PORTS', settings)
@@ -133,7 +134,7 @@ function settings(text: string): Settings {
       throw new BerthError('ERR_USAGE', `not a setting: "${text}"; write KEY=VALUE, as tcp=80,443`, { exitCode: 2 });
     }
   }
-  return Object.fromEntries(Object.entries(found).map(([name, value]) => [name, name === 'connect' || name === 'implicit' ? truth(value) : name === 'block' || name === 'maxPorts' ? number(value) : value]));
+  return Object.fromEntries(Object.entries(found).map(([name, value]) => [name, name === 'connect' || name === 'implicit' ? truth(value) : name === 'block' || name === 'maxPorts' || name === 'ports' ? number(value) : value]));
 }
 
 function truth(text: string): unknown {

@@ -14,7 +14,7 @@ export function poolCommand(): Command {
 function list(): Command {
   return withAdminOptions(new Command('ls'))
     .summary('list addresses')
-    .description('Lists every address of every pool: unused, leased, in use or quarantined, whose it is and since when. `berth explain ADDRESS` says why it was chosen.')
+    .description('Lists every address of every pool, and every block of ports of one: unused, leased, in use or quarantined, whose it is and since when. `berth explain ADDRESS` says why it was chosen.')
     .addHelpText('after', '\nExample:\n  $ berth pool ls --json\n')
     .action(async (options: AdminOptions) => {
       const [{ askAdmin }, { poolTable }] = await Promise.all([import('../admin-client.js'), import('../admin-text.js')]);

@@ -22,7 +22,8 @@ export interface AddressPool {
   readonly size: number;
   /** bits a second; null: what the kernel says of the NIC */
   readonly speed: number | null;
-  readonly maxGuests: number;
+  /** null: as many as there is room for */
+  readonly maxGuests: number | null;
   readonly class: string | null;
   readonly policy: PolicyChoice | null;
 }
@@ -51,7 +52,7 @@ export function resolveAddressPools(config: Config, owned: readonly Owned[], why
   return pools;
 }
 
-function resolvePool({ name, network, addresses, speed, maxGuests, ...rest }: AddressPoolConfig, config: Config, whyNotUnicast: (address: number) => string | null, problems: Problems): AddressPool {
+function resolvePool({ name, network, addresses, ...rest }: AddressPoolConfig, config: Config, whyNotUnicast: (address: number) => string | null, problems: Problems): AddressPool {
   const path = ['pools', name];
   let ranges: AddressRange[] = [];
   try {
@@ -65,7 +66,7 @@ function resolvePool({ name, network, addresses, speed, maxGuests, ...rest }: Ad
   }
   if (name === ANY_POOL) problems.add('ERR_CONFIG_VALUE', path, `${ANY_POOL} stands for all pools; give this one another name`);
   const size = ranges.reduce((sum, { first, last }) => sum + last - first + 1, 0);
-  return { name, network: networkOf(network, name, config, problems), ranges, size, speed, maxGuests: maxGuests ?? Math.max(1, size), ...rest };
+  return { name, network: networkOf(network, name, config, problems), ranges, size, ...rest };
 }
 
 function networkOf(named: string | null, pool: string, { networks, nic }: Config, problems: Problems): string {

@@ -1,11 +1,12 @@
 /**
- * Address use: since when each address of the pools is in use, and whether the neighbours know where.
+ * Address use: since when each address of the pools is in use, of itself or of ports of it, and whether the neighbours know where.
  *
  *     steering table ──look──▶ use begins ─▶ announced, unless they were told of this guest at this MAC      again after AGAIN_MS
  *
  * Looks        from the outside, since a guest's own frame begins a use too, in the table alone (D7). A use that ended and began between
  *              two looks has not ended.
- * Announced    when the use moves: to another guest, another NIC, or from another host. A daemon that is started again says nothing new.
+ * Announced    when the use moves: to another guest, another NIC, or from another host. A daemon that is started again says nothing new,
+ *              nor does another guest that comes to those who have ports of the address.
  * Source       RFC 5227 §2.3: two announcements, two seconds between them.
  */
 import type { AddressBook, AddressRecord } from './address-book.js';
@@ -14,7 +15,7 @@ const AGAIN_MS = 2000;
 
 export interface UseParts {
   book: AddressBook;
-  /** Whether the steering table has the whole address in use. */
+  /** Whether anything of the address is in use, by the steering table. */
   isInUse: (address: number, network: string) => boolean;
   /** The MAC of the network's NIC. */
   macOf: (network: string) => string;
@@ -41,10 +42,10 @@ export class AddressUse {
   look(now: number): void {
     const { book } = this.parts;
     for (const address of this.begun.keys()) if (!this.isUsed(address)) this.begun.delete(address);
-    for (const [address, record] of book.records) {
+    for (const address of book.records.keys()) {
       if (this.begun.has(address) || !this.isUsed(address)) continue;
       this.begun.set(address, now);
-      this.tell(address, record);
+      this.tell(address);
     }
   }
 
@@ -54,20 +55,25 @@ export class AddressUse {
 
   private isUsed(address: number): boolean {
     const pool = this.parts.book.poolOf(address);
-    return this.parts.book.records.get(address)?.state === 'leased' && pool !== undefined && this.parts.isInUse(address, pool.network);
+    return this.leasesOf(address).length > 0 && pool !== undefined && this.parts.isInUse(address, pool.network);
   }
 
-  private tell(address: number, record: AddressRecord): void {
+  private leasesOf(address: number): AddressRecord[] {
+    return this.parts.book.recordsOf(address).filter(({ state }) => state === 'leased');
+  }
+
+  private tell(address: number): void {
     const { book, macOf, announce, keep } = this.parts;
     const network = book.poolOf(address)?.network ?? '';
     const mac = macOf(network);
-    if (record.announced === mac) return;
+    const unsaid = this.leasesOf(address).filter(({ announced }) => announced !== mac);
+    if (unsaid.length === 0) return;
     announce(address, network);
     const timer = setTimeout(() => {
       this.again.delete(timer);
       if (this.isUsed(address)) announce(address, network);
     }, AGAIN_MS);
     this.again.add(timer);
-    keep(address, { ...record, announced: mac });
+    for (const record of unsaid) keep(address, { ...record, announced: mac });
   }
 }

@@ -3,8 +3,9 @@
  *
  * Start    guests that have an address keep it, those of the configuration without one choose, in their order; guests that were added
  *          at run time follow one by one (guests.ts). What is quarantined stays so, in the plan too.
- * Result   a guest's settings with a lease of its address, which is then read like any other.
+ * Result   a guest's settings with a lease of its address, of the ports there that they name, or of those that it is given; read like any other.
  */
+import type { AddressLease } from './address-book.js';
 import type { FloatingAddresses } from './floating.js';
 import { departedOf } from './departed.js';
 import type { GuestPlan } from '../lease-plan.js';
@@ -12,7 +13,8 @@ import type { LivePlan } from '../live-plan.js';
 import type { AddressRecords, Store } from '../store.js';
 import { type AddressWish, type Config, type GuestConfig, parseGuest, place } from '../../base/config.js';
 import { BerthError, ConfigError } from '../../base/errors.js';
-import { formatIpv4, parseIpv4 } from '../../wire/address.js';
+import { formatIpv4 } from '../../wire/address.js';
+import { PortSet } from '../../wire/port-set.js';
 
 interface AssignParts {
   config: Config;
@@ -24,12 +26,14 @@ interface AssignParts {
   store: Pick<Store, 'guests'> & AddressRecords;
 }
 
-/** The guest with the best address that it wishes, which is its own when it is taken; `take` gives how to undo that. Errors as AddressBook.choose. */
+/** The guest with the best address that it wishes, or ports of it, which are its own when they are taken; `take` gives how to undo that. Errors as AddressBook.choose. */
 export function withAddress(guest: GuestConfig, floating: FloatingAddresses): { guest: GuestConfig; take: () => () => void } {
   const { pool } = guest;
   if (pool === null) return { guest, take: () => () => undefined };
   const choice = floating.choose(guest.name, pool);
-  return { guest: { ...guest, lease: { address: formatIpv4(choice.address), tcp: null, udp: null } }, take: () => floating.take(guest.name, choice, pool) };
+  const block = choice.block === null ? null : `${choice.block.first}-${choice.block.last}`;
+  const lease = { tcp: block, udp: block, ...guest.lease, address: formatIpv4(choice.address) };
+  return { guest: { ...guest, lease }, take: () => floating.take(guest.name, choice, pool) };
 }
 
 /** Gives the guests of the configuration their addresses, in the plan too, and returns them so. */
@@ -41,27 +45,29 @@ export async function assignAddresses({ config, configs, uplinks, floating, stor
     try {
       const { guest, take } = withAddress(wished, floating);
       take();
-      if (wished.pool !== null) assign(guest.name, parseIpv4(guest.lease?.address ?? '') as number, uplinks[0].plan, planOf);
+      if (wished.pool !== null) assign(guest.name, floating.book.leaseOf(guest.name) as AddressLease, uplinks[0].plan, planOf);
       return guest;
     } catch (error) {
       if (!(error instanceof BerthError)) throw error;
       throw new ConfigError(error.code, `${place(config, ['guests', wished.name, 'pool'])}: ${error.message}`, { cause: error });
     }
   });
-  for (const { address } of waiting) {
-    const record = floating.book.records.get(address);
-    if (record?.state === 'quarantined') planOf(address).depart(departedOf(address, record));
+  for (const { address, record } of waiting) {
+    if (floating.book.recordsOf(address).includes(record)) planOf(address).depart(departedOf(address, record));
   }
   return assigned;
 }
 
-/** Has the guest, which is in `plan`, lease the address whole in the plan of that address's network. */
-function assign(name: string, address: number, plan: LivePlan, planOf: (address: number) => LivePlan): void {
+/** Has the guest, which is in `plan`, lease the address, or what it may of it, in the plan of that address's network. */
+function assign(name: string, { address, record: { block } }: AddressLease, plan: LivePlan, planOf: (address: number) => LivePlan): void {
   const guest = plan.find(name) as GuestPlan;
+  const ports = block === null ? null : PortSet.fromRanges([block]);
+  const whole = ports === null && guest.tcp.isEmpty && guest.udp.isEmpty ? address : null;
+  const given = ports === null ? {} : { tcp: ports, udp: ports, ...(guest.useAll ? { useTcp: ports, useUdp: ports } : {}) };
   const its = planOf(address);
   plan.remove(guest);
   if (its !== plan) plan.freeSlot(guest.index);
-  its.add({ ...guest, index: its === plan ? guest.index : its.takeSlot(), whole: address, addresses: [address] });
+  its.add({ ...guest, index: its === plan ? guest.index : its.takeSlot(), whole, addresses: [address], ...given });
 }
 
 /** By guest. Settings that are wrong are told when they are used. */

@@ -8,13 +8,15 @@
  * Loads        sampled once a second, as long as there are pools at all.
  * Speeds       as the pool says; else what the kernel says of the NIC; else DEFAULT_SPEED, with a warning.
  */
-import type { AddressWish } from '../../base/config.js';
+import { ANY_POOL, type AddressWish } from '../../base/config.js';
 import { BerthError } from '../../base/errors.js';
 import type { Log } from '../../base/log.js';
 import { bytesByInterface, type Interface, linkSpeed } from '../../io/interfaces.js';
 import { formatIpv4 } from '../../wire/address.js';
+import type { PortRange } from '../../wire/port-set.js';
+import type { Departed } from '../lease-plan.js';
 import type { AddressRecords } from '../store.js';
-import { AddressBook, type AddressRecord, type Choice, type Rates } from './address-book.js';
+import { AddressBook, type AddressLease, type AddressRecord, type Choice, fits, type Rates } from './address-book.js';
 import type { AddressPool } from './address-pools.js';
 import { AddressUse, type UseParts } from './address-use.js';
 import { LoadSampler } from './load-sampler.js';
@@ -24,12 +26,6 @@ const SAMPLE_MS = 1000;
 const FIRST_SAMPLE_MS = 250;
 /** Bits a second. */
 const DEFAULT_SPEED = 1e9;
-
-/** An address that waits for its quarantine to end. */
-export interface Waiting {
-  readonly address: number;
-  readonly record: AddressRecord;
-}
 
 export class FloatingAddresses {
   readonly book: AddressBook;
@@ -51,29 +47,29 @@ export class FloatingAddresses {
   }
 
   /**
-   * Takes up what the store has: a guest keeps its address if `wishes` still has it and it is of the pool that is wished; any other address
-   * that was leased is quarantined from now on. Returns what is quarantined.
+   * Takes up what the store has: a guest keeps what it has if `wishes` still has it and it is what is wished; anything else that was leased
+   * is quarantined from now on. Returns what is quarantined.
    */
-  restore(store: AddressRecords, wishes: ReadonlyMap<string, AddressWish>, quarantineMs: number): Waiting[] {
+  restore(store: AddressRecords, wishes: ReadonlyMap<string, AddressWish>, quarantineMs: number): AddressLease[] {
     this.store = store;
     const now = Date.now();
-    const waiting: Waiting[] = [];
     for (const [address, value] of store.addresses()) {
-      const record = checkRecord(address, value);
-      const wish = wishes.get(record.guest);
+      const records = (Array.isArray(value) ? value : [value]).map((one) => checkRecord(address, one)); // of earlier versions, one alone
       const pool = this.book.poolOf(address);
-      const isOver = record.state === 'quarantined' && record.until <= now;
-      if (pool === undefined || isOver) {
-        if (pool === undefined) this.log.warn(`${formatIpv4(address)}, which guest ${record.guest} had, is in no pool any more`);
+      if (pool === undefined) {
+        this.log.warn(`${formatIpv4(address)}, which guest ${records.map(({ guest }) => guest).join(', ')} had, is in no pool any more`);
         store.removeAddress(address);
         continue;
       }
-      this.book.set(address, record);
-      if (record.state === 'leased' && (wish === undefined || (wish.name !== 'any' && wish.name !== pool.name))) this.release(address, now, now + quarantineMs);
-      const after = this.book.records.get(address) as AddressRecord;
-      if (after.state === 'quarantined') waiting.push({ address, record: after });
+      for (const record of records) this.book.set(address, record);
+      for (const record of records) {
+        const wish = wishes.get(record.guest);
+        const isKept = wish !== undefined && fits(record, wish) && (wish.name === ANY_POOL || wish.name === pool.name);
+        if (record.state === 'quarantined' && record.until <= now) this.drop(address, record);
+        else if (record.state === 'leased' && !isKept) this.keep(address, { ...record, state: 'quarantined', since: now, until: now + quarantineMs });
+      }
     }
-    return waiting;
+    return [...this.book.records].flatMap(([address, records]) => records.filter(({ state }) => state === 'quarantined').map((record) => ({ address, record })));
   }
 
   /** Begins to sample; resolves when the loads are known. */
@@ -99,26 +95,32 @@ export class FloatingAddresses {
     return this.book.choose(guest, wish, (network) => this.ratesOf(network));
   }
 
-  /** The guest has the address; the result undoes it. */
+  /** The guest has what was chosen; the result undoes it. */
   take(guest: string, choice: Choice, wish: AddressWish): () => void {
-    const { address } = choice;
-    const before = this.book.records.get(address);
+    const { address, block } = choice;
+    const before = this.book.recordOf(address, block);
     if (before?.state === 'leased') return () => undefined;
-    this.keep(address, this.book.leased(guest, choice, wish.class, Date.now()));
+    const record = this.book.leased(guest, choice, wish.class, Date.now());
+    this.keep(address, record);
     return () => {
-      if (before === undefined) this.drop(address);
+      if (before === undefined) this.drop(address, record);
       else this.keep(address, before);
     };
   }
 
-  /** The address is quarantined. */
-  release(address: number, since: number, until: number): void {
-    this.keep(address, this.book.quarantined(address, since, until));
+  /** What the guest has is quarantined. */
+  release(guest: string, since: number, until: number): void {
+    const lease = this.book.leaseOf(guest);
+    if (lease !== undefined) this.keep(lease.address, { ...lease.record, state: 'quarantined', since, until });
   }
 
-  /** The quarantine of the address is over; nothing happens to one that its guest has again. */
-  free(address: number): void {
-    if (this.book.records.get(address)?.state === 'quarantined') this.drop(address);
+  /** That quarantine is over; nothing happens to what the guest has again. */
+  free({ name, addresses, until }: Pick<Departed, 'name' | 'addresses' | 'until'>): void {
+    for (const address of addresses) {
+      for (const record of this.book.recordsOf(address)) {
+        if (record.guest === name && record.state === 'quarantined' && record.until === until) this.drop(address, record);
+      }
+    }
   }
 
   /** When the use of the address began; null while it is not in use. */
@@ -136,13 +138,16 @@ export class FloatingAddresses {
   }
 
   private keep(address: number, record: AddressRecord): void {
-    this.store?.putAddress(address, record);
+    const others = this.book.recordsOf(address).filter((one) => one !== this.book.recordOf(address, record.block));
+    this.store?.putAddress(address, [...others, record]);
     this.book.set(address, record);
   }
 
-  private drop(address: number): void {
-    this.store?.removeAddress(address);
-    this.book.free(address);
+  private drop(address: number, { block }: AddressRecord): void {
+    const rest = this.book.recordsOf(address).filter((one) => one !== this.book.recordOf(address, block));
+    if (rest.length === 0) this.store?.removeAddress(address);
+    else this.store?.putAddress(address, rest);
+    this.book.free(address, block);
   }
 
   private sample(): void {
@@ -159,9 +164,10 @@ export class FloatingAddresses {
 
 /** ERR_STORE_DAMAGED for what is no record. */
 function checkRecord(address: number, value: unknown): AddressRecord {
-  const { guest, state, since, until, class: served, words, announced } = (typeof value === 'object' && value !== null ? value : {}) as Partial<Record<keyof AddressRecord, unknown>>;
+  const { guest, block = null, state, since, until, class: served, words, announced } = (typeof value === 'object' && value !== null ? value : {}) as Partial<Record<keyof AddressRecord, unknown>>;
   const isSound =
     typeof guest === 'string' &&
+    isBlock(block) &&
     (state === 'leased' || state === 'quarantined') &&
     typeof since === 'number' &&
     typeof until === 'number' &&
@@ -170,5 +176,11 @@ function checkRecord(address: number, value: unknown): AddressRecord {
     words.every((word) => typeof word === 'string') &&
     (announced === null || typeof announced === 'string');
   if (!isSound) throw new BerthError('ERR_STORE_DAMAGED', `the store's record of address ${formatIpv4(address)} is no lease: ${JSON.stringify(value)}; put a copy of the store back, or move it away: its leases are then lost`);
-  return value as AddressRecord;
+  return { ...(value as AddressRecord), block };
+}
+
+function isBlock(block: unknown): block is PortRange | null {
+  if (typeof block !== 'object') return false;
+  const { first, last } = (block ?? { first: 1, last: 1 }) as Partial<PortRange>;
+  return Number.isInteger(first) && Number.isInteger(last) && 1 <= (first as number) && (first as number) <= (last as number) && (last as number) <= 65535;
 }
