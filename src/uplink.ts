@@ -68,8 +68,8 @@ export class Uplink {
   private readonly counters: Counters;
   private started: { publisher: Publisher; links: GuestLinks; takeDrops: () => number } | null = null;
   private dhcp: DhcpServer | null = null;
-  /** Opened at the start where it is known to be needed, else by the first packet. */
-  private out: RawSocketOut | null = null;
+  /** For answers, and for what mapped guests send, which leaves by the NIC only. Opened at the start where they are known to be needed, else by the first packet. */
+  private readonly outs: { answers?: RawSocketOut; guests?: RawSocketOut } = {};
   private sendTable: OnTable = () => undefined;
   /** Frames that Berth makes itself. */
   private sendOnNic: (frame: Uint8Array) => void = () => undefined;
@@ -239,13 +239,17 @@ export class Uplink {
     if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, this.mac, io.sockets);
     let cap: CapIo | null = null;
     const exhausted = new ExhaustedBlocks(this.plan, log);
-    if (config.notInUse === 'reject' || publisher.maps.guests.length > 0) this.out = this.openRawSocket();
-    const send = (packet: Uint8Array): void => {
-      this.sendPacket(packet);
-    };
-    const hops = new NextHops(nic.name, send, (address, mac) => {
-      engine.send({ type: 'next-hop', address, mac });
-    });
+    if (config.notInUse === 'reject') this.outs.answers = this.openRawSocket();
+    if (publisher.maps.guests.length > 0) this.outs.guests = this.openRawSocket(nic.name);
+    const hops = new NextHops(
+      nic.name,
+      (packet) => {
+        this.sendPacket('guests', packet);
+      },
+      (address, mac) => {
+        engine.send({ type: 'next-hop', address, mac });
+      },
+    );
     this.parts.undo.push(() => {
       hops.close();
     });
@@ -274,7 +278,9 @@ export class Uplink {
           this.leaving.get(port)?.();
           this.leaving.delete(port);
         },
-        reject: send,
+        reject: (packet) => {
+          this.sendPacket('answers', packet);
+        },
         send: (frame) => {
           this.sendOnNic(frame);
         },
@@ -326,10 +332,10 @@ export class Uplink {
     };
   }
 
-  private openRawSocket(): RawSocketOut {
+  private openRawSocket(device?: string): RawSocketOut {
     const out = new RawSocketOut((error) => {
       this.parts.log.warn(error.message);
-    });
+    }, device);
     this.parts.undo.push(() => {
       out.close();
     });
@@ -337,10 +343,9 @@ export class Uplink {
   }
 
   /** By the host's own stack. */
-  private sendPacket(packet: Uint8Array): void {
+  private sendPacket(whose: 'answers' | 'guests', packet: Uint8Array): void {
     try {
-      this.out ??= this.openRawSocket();
-      this.out.send(packet);
+      (this.outs[whose] ??= this.openRawSocket(whose === 'guests' ? this.nic.name : undefined)).send(packet);
     } catch (error) {
       this.parts.log.warn(messageOf(error));
     }

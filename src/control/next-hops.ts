@@ -5,9 +5,11 @@
  *
  * Why so       the kernel has routes, rules and neighbours, resolves them, and keeps what it sends until they are; nothing here has to be
  *              kept in step with it. The engine forgets an answer after 30 s and asks again by its next frame (dataplane/next-hops.ts).
- * Other NIC    an address that the host reaches by another interface has no answer: its packets go through the host's stack, all of them.
+ * NIC          what a guest sends leaves by the NIC or not at all: `send` knows no other interface, and routes are asked for as if there were none.
+ * Host's own   addresses, of whatever interface, are not sent to: the kernel would take the packet for its own sockets.
  */
 import { execFile } from 'node:child_process';
+import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatIpv4, parseMac } from '../wire/address.js';
 
@@ -16,6 +18,8 @@ const LOOKS_MS = [0, 5, 20, 100, 500, 1500];
 const TIMEOUT_MS = 2000;
 /** Addresses that are looked up at one time. */
 const MOST = 64;
+/** How old what is known of the host's own addresses may be. */
+const OWN_MS = 1000;
 /** linux/neighbour.h: an address is known, as `ip neighbour` says it. */
 const USABLE = new Set(['REACHABLE', 'STALE', 'DELAY', 'PROBE', 'PERMANENT', 'NOARP']);
 
@@ -34,6 +38,9 @@ export class NextHops {
   private readonly send: (packet: Uint8Array) => void;
   private readonly tell: (address: number, mac: Uint8Array) => void;
   private readonly asked = new Set<number>();
+  /** The host's own addresses, and when they were read. */
+  private own = new Set<string>();
+  private ownRead = -OWN_MS;
   private closed = false;
 
   /** `send`: by the host's own stack; `tell`: the engine. */
@@ -45,6 +52,7 @@ export class NextHops {
 
   /** Sends the packet (null: it cannot be sent as it is) and has the engine told where the next ones for the address go. */
   handle(address: number, packet: Uint8Array | null): void {
+    if (this.isOwn(formatIpv4(address))) return;
     if (packet !== null) this.send(packet);
     if (this.asked.has(address) || this.asked.size >= MOST) return;
     this.asked.add(address);
@@ -55,11 +63,20 @@ export class NextHops {
     this.closed = true;
   }
 
+  private isOwn(address: string): boolean {
+    const now = performance.now();
+    if (now - this.ownRead >= OWN_MS) {
+      this.ownRead = now;
+      this.own = new Set(Object.values(networkInterfaces()).flatMap((entries = []) => entries.map((entry) => entry.address)));
+    }
+    return this.own.has(address);
+  }
+
   private async find(address: number): Promise<void> {
     for (const wait of LOOKS_MS) {
       await sleep(wait, undefined, { ref: false });
       if (this.closed) return;
-      const route = (await this.ip<RouteJson>('route', 'get', formatIpv4(address))).at(0);
+      const route = (await this.ip<RouteJson>('route', 'get', formatIpv4(address), 'oif', this.nic)).at(0);
       if (route?.dev !== this.nic) return;
       const neighbour = (await this.ip<NeighbourJson>('neighbour', 'show', 'to', route.gateway ?? formatIpv4(address), 'dev', this.nic)).at(0);
       const mac = neighbour?.state?.some((state) => USABLE.has(state)) === true ? parseMac(neighbour.lladdr ?? '') : null;

@@ -61,6 +61,9 @@ const { ECHO, FLOW_ECHO, FLOW_TCP, NO_FLOW, OPENING, UDP } = flowTable;
 
 /** First address of 224.0.0.0/4 and all above. */
 const MULTICAST = 0xe0000000;
+/** First octets of addresses that mean a host itself (RFC 1122 §3.2.1.3). */
+const THIS_HOST = 0;
+const LOOPBACK = 127;
 
 /** `guest` is the one on `link`, which the whole batch came from; `station` the NIC's MAC. */
 export function decideMappedEgress(batch: FrameBatch, link: number, guest: MappedGuest, table: SteeringTable, memory: Memory, mapping: Mapping, station: Station, extras: Extras): void {
@@ -85,6 +88,8 @@ function decideOne(batch: FrameBatch, i: number, link: number, guest: MappedGues
   if ((batch.source[i] | 0) !== guest.inside) return SPOOFED;
   if (view.getUint32(start) !== GATEWAY_HIGH || view.getUint16(start + 4) !== GATEWAY_LOW) return OTHER_STATION;
   if ((batch.destination[i] | 0) === guest.gateway || batch.destination[i] >= MULTICAST) return NOT_OURS;
+  const network = batch.destination[i] >>> 24;
+  if (network === THIS_HOST || network === LOOPBACK) return NOT_OURS;
   learnStation(view, start + 6, guest);
   if (what <= KIND_UDP + FIRST_FRAGMENT) return sendPorts(batch, i, link, guest, table, memory, mapping, station, extras);
   if (what === KIND_LATER_FRAGMENT) return sendFragment(batch, i, link, guest, table, memory, mapping, station, extras);

@@ -110,6 +110,7 @@ describe('from the guest', () => {
     { name: 'the shared address is spoofed too, also from a mapped port', from: 0, frame: fromGuest({ src: SHARED }).tcp(8443, 80).build(), verdict: DISCARD, reason: 'spoofed' },
     { name: 'a frame to another station than the gateway stays', from: 0, frame: fromGuest({}, { dst: ROUTER }).tcp(1, 80).build(), verdict: DISCARD, reason: 'other-station' },
     { name: 'multicast stays', from: 0, frame: fromGuest({ dst: '224.0.0.251' }).udp(5353, 5353).build(), verdict: DISCARD, reason: 'not-ours' },
+    ...['127.0.0.1', '127.255.255.254', '0.0.0.0', '0.1.2.3'].map((dst) => ({ name: `${dst}, which is the host itself, stays`, from: 0, frame: fromGuest({ dst }).udp(1, 53).build(), verdict: DISCARD, reason: 'not-ours' as const })),
     { name: 'tagged frames stay', from: 0, frame: eth({ src: GUEST_MAC, dst: GATEWAY_MAC }).vlan(5).ipv4({ src: INSIDE, dst: REMOTE }).tcp(1, 80).build(), verdict: DISCARD, reason: 'tagged' },
     { name: 'another protocol stays', from: 0, frame: fromGuest().proto(47, payload).build(), verdict: DISCARD, reason: 'other-protocol' },
     { name: 'IPv6 stays', from: 0, frame: eth({ src: GUEST_MAC, dst: GATEWAY_MAC }).raw(0x86dd, new Uint8Array(40)).build(), verdict: DISCARD, reason: 'not-ipv4' },
