@@ -16,8 +16,8 @@ import { formatIpv4, parseMac } from '../wire/address.js';
 /** A neighbour is resolved at once, or after a retry or two of the kernel's, a second apart. */
 const LOOKS_MS = [0, 5, 20, 100, 500, 1500];
 const TIMEOUT_MS = 2000;
-/** Addresses that are looked up at one time. */
-const MOST = 64;
+/** Addresses that are looked up at one time for one guest: each is some processes, and takes two seconds where nobody has it. */
+const MOST = 8;
 /** How old what is known of the host's own addresses may be. */
 const OWN_MS = 1000;
 /** linux/neighbour.h: an address is known, as `ip neighbour` says it. */
@@ -35,27 +35,28 @@ interface NeighbourJson {
 
 export class NextHops {
   private readonly nic: string;
-  private readonly send: (packet: Uint8Array) => void;
+  private readonly send: (link: number, packet: Uint8Array) => void;
   private readonly tell: (address: number, mac: Uint8Array) => void;
-  private readonly asked = new Set<number>();
+  /** Addresses that are looked up, and the link of the guest that each is for. */
+  private readonly asked = new Map<number, number>();
   /** The host's own addresses, and when they were read. */
   private own = new Set<string>();
   private ownRead = -OWN_MS;
   private closed = false;
 
-  /** `send`: by the host's own stack; `tell`: the engine. */
-  constructor(nic: string, send: (packet: Uint8Array) => void, tell: (address: number, mac: Uint8Array) => void) {
+  /** `send`: by the host's own stack, for the guest on the link; `tell`: the engine. */
+  constructor(nic: string, send: (link: number, packet: Uint8Array) => void, tell: (address: number, mac: Uint8Array) => void) {
     this.nic = nic;
     this.send = send;
     this.tell = tell;
   }
 
-  /** Sends the packet (null: it cannot be sent as it is) and has the engine told where the next ones for the address go. */
-  handle(address: number, packet: Uint8Array | null): void {
+  /** Sends the packet of the guest on `link` (null: it cannot be sent as it is) and has the engine told where the next ones for the address go. */
+  handle(link: number, address: number, packet: Uint8Array | null): void {
     if (this.isOwn(formatIpv4(address))) return;
-    if (packet !== null) this.send(packet);
-    if (this.asked.has(address) || this.asked.size >= MOST) return;
-    this.asked.add(address);
+    if (packet !== null) this.send(link, packet);
+    if (this.asked.has(address) || [...this.asked.values()].filter((other) => other === link).length >= MOST) return;
+    this.asked.set(address, link);
     void this.find(address).finally(() => this.asked.delete(address));
   }
 
@@ -73,11 +74,11 @@ export class NextHops {
   }
 
   private async find(address: number): Promise<void> {
+    const route = (await this.ip<RouteJson>('route', 'get', formatIpv4(address), 'oif', this.nic)).at(0);
+    if (route?.dev !== this.nic) return;
     for (const wait of LOOKS_MS) {
       await sleep(wait, undefined, { ref: false });
       if (this.closed) return;
-      const route = (await this.ip<RouteJson>('route', 'get', formatIpv4(address), 'oif', this.nic)).at(0);
-      if (route?.dev !== this.nic) return;
       const neighbour = (await this.ip<NeighbourJson>('neighbour', 'show', 'to', route.gateway ?? formatIpv4(address), 'dev', this.nic)).at(0);
       const mac = neighbour?.state?.some((state) => USABLE.has(state)) === true ? parseMac(neighbour.lladdr ?? '') : null;
       if (mac === null || this.closed) continue;

@@ -1,4 +1,5 @@
 /** Mapped guests, live, that send what only a hostile one would: the host's own stack hears nothing of it, and the daemon goes on. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { freshWorld, HOST_ADDRESS, liveTests, OUTSIDE_ADDRESS } from '../support/live.js';
 import { eth, type Ipv4Options } from '../../src/wire/frame-builder.js';
@@ -30,5 +31,29 @@ describe.skipIf(!liveTests('mapped-hostile'))('a hostile mapped guest', { timeou
     await host.udp('127.0.0.1', 7777, [10]);
     expect((await host.datagramLog(7777)).map((line) => line.split(':')[0])).toEqual(['127.0.0.1']);
     expect(daemon.isRunning).toBe(true);
+  });
+
+  it('does not take the host’s stack from the others', async () => {
+    const world = freshWorld('maphand');
+    const { lab } = world;
+    const outside = world.peer(lab.outside);
+    for (let port = 80; port < 84; port++) await outside.http(port, 'outside');
+    const guest = (name: string, inside: string) => ({ link: { netns: world.addGuest(name) }, mode: 'map' as const, inside });
+    const daemon = await world.start({ guests: { bad: guest('bad', INSIDE), good: guest('good', '10.0.8.2') } });
+    const bad = world.enterMapped('bad', INSIDE, GATEWAY);
+    const good = world.enterMapped('good', '10.0.8.2', '10.0.8.1');
+    // Addresses that nobody has: no next hop is ever known.
+    const frames = Array.from({ length: 100 }, (_, n) => eth({ src: world.nicMac(), dst: GATEWAY_MAC }).ipv4({ src: INSIDE, dst: `192.0.2.${100 + n}` }).udp(40_000, 53).build());
+    const flood = bad.frames(frames, { repeat: 150, pauseMs: 10 });
+    await sleep(300);
+    for (let port = 80; port < 84; port++) {
+      const begun = performance.now();
+      expect(await good.get(OUTSIDE_ADDRESS, port)).toMatch(/^outside /);
+      expect(performance.now() - begun).toBeLessThan(900); // a lost SYN is sent again after a second
+    }
+    await flood;
+    const { guests } = await daemon.counters();
+    expect(guests['good'].refused).toBe(0);
+    expect(guests['bad'].refused).toBeGreaterThan(1000);
   });
 });
