@@ -111,6 +111,7 @@ export class Mapping {
   update({ outside, guests }: Maps): void {
     const given = new Map(guests.map((guest) => [guest.link, JSON.stringify([guest.inside, guest.block, outside])]));
     for (const link of this.links) if (given.get(link) !== this.given.get(link)) this.flows.forgetLink(link);
+    this.flows.share(guests.length);
     this.given = given;
     this.links = guests.map(({ link }) => link);
     this.outsideAddress = (outside[0] ?? 0) | 0;
