@@ -184,7 +184,8 @@ export class Mapping {
   }
 }
 
-function isAnothers(user: number, link: number): boolean {
+/** Whether an echo identifier is in use by another guest than that on `link`; `user` as in memory.ts. */
+export function isAnothers(user: number, link: number): boolean {
   return user !== FORGOTTEN && user !== link + 1;
 }
 

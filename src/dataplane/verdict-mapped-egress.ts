@@ -12,7 +12,7 @@ import * as frameBatch from './frame-batch.js';
 import type { FrameBatch } from './frame-batch.js';
 import { type Extras, TO_HOST } from './extras.js';
 import * as flowTable from './flow-table.js';
-import { GATEWAY_HIGH, GATEWAY_LOW, type MappedGuest, type Mapping } from './mapping.js';
+import { GATEWAY_HIGH, GATEWAY_LOW, isAnothers, type MappedGuest, type Mapping } from './mapping.js';
 import { type Memory, packDecision, verdictOf } from './memory.js';
 import { FRESH_SECONDS, UNKNOWN_HOP } from './next-hops.js';
 import type { Station } from './parse.js';
@@ -213,6 +213,11 @@ function sendEcho(batch: FrameBatch, i: number, link: number, guest: MappedGuest
   const now = seconds[i] | 0;
   const identifier = view.getUint16(header + 4);
   let flow = flows.findInside(link, FLOW_ECHO, identifier, remote, 0);
+  // Not sent from for a while, and taken by a guest that shares the address.
+  if (flow !== NO_FLOW && isAnothers(memory.echoes.find(flows.outsideAddress[flow], remote, flows.outsidePort[flow], now), link)) {
+    flows.remove(flow);
+    flow = NO_FLOW;
+  }
   if (flow === NO_FLOW) {
     const outside = mapping.takePort(guest, link, FLOW_ECHO, identifier, remote, 0, memory.echoes, now);
     if (outside === 0) return PORTS_EXHAUSTED;

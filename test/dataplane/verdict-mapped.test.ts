@@ -158,6 +158,17 @@ describe('ICMP', () => {
     { name: 'a reply to nobody is the host’s', frame: fromOutside().icmpEcho('reply', BLOCK.first).build(), verdict: PASS, reason: 'not-leased' },
     { name: 'a guest that shares the address cannot take the identifier meanwhile', steps: [echo(77), { from: 2, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(77)).build(), verdict: DISCARD, reason: 'identifier-taken' }] },
     { name: 'nor is one taken that such a guest has', steps: [{ from: 2, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(77)).build(), verdict: TO_NIC }, { ...echo(77), becomes: eth({ src: GUEST_MAC, dst: GATEWAY_MAC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(78), 1, payload).build() }] },
+    {
+      name: 'but later it can, and the reply is its own; the mapped guest goes on under another',
+      steps: [
+        echo(77),
+        { from: 2, at: 31, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(77)).build(), verdict: TO_NIC },
+        { at: 31, frame: fromOutside().icmpEcho('reply', outsidePort(77)).build(), verdict: toGuest(2) },
+        { at: 31, frame: fromOutside({ src: '198.51.100.1' }).icmpError(11, 0, ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(77), 1, payload).packet()).build(), verdict: toGuest(2) },
+        { ...echo(77, 32), becomes: eth({ src: GUEST_MAC, dst: GATEWAY_MAC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(78), 1, payload).build() },
+        { at: 32, frame: fromOutside().icmpEcho('reply', outsidePort(77)).build(), verdict: toGuest(2) },
+      ],
+    },
     { name: 'an echo request from outside is the host’s', frame: fromOutside().icmpEcho('request', 1).build(), verdict: PASS, reason: 'other-protocol' },
     { name: 'an echo is remembered for 60 s', steps: [echo(77), { at: 60, frame: fromOutside().icmpEcho('reply', outsidePort(77)).build(), verdict: toGuest(0) }] },
   ]);
