@@ -15,6 +15,7 @@ import type { Log } from './base/log.js';
 import { type DhcpCounters, DhcpServer } from './control/dhcp-server.js';
 import { ExhaustedBlocks } from './control/exhausted.js';
 import { GuestLinks } from './control/guest-links.js';
+import { ANSWERS, HostSenders } from './control/host-senders.js';
 import { HostStack, removeGuestInterface } from './control/host-stack.js';
 import type { LivePlan } from './control/live-plan.js';
 import { NextHops } from './control/next-hops.js';
@@ -33,7 +34,6 @@ import { type Interface, interfaceIndex } from './io/interfaces.js';
 import { KernelTable } from './io/kernel-table.js';
 import { Lock } from './io/lock.js';
 import { FrameSender, openRings, takeKernelDrops } from './io/packet-io.js';
-import { RawSocketOut } from './io/raw-socket-out.js';
 import { PROTO_TCP, PROTO_UDP } from './steering/table-layout.js';
 import { parseMac } from './wire/address.js';
 import { arpAnnouncement } from './wire/arp-frames.js';
@@ -68,8 +68,6 @@ export class Uplink {
   private readonly counters: Counters;
   private started: { publisher: Publisher; links: GuestLinks; takeDrops: () => number } | null = null;
   private dhcp: DhcpServer | null = null;
-  /** Opened at the start where it is known to be needed, else by the first packet. */
-  private out: RawSocketOut | null = null;
   private sendTable: OnTable = () => undefined;
   /** Frames that Berth makes itself. */
   private sendOnNic: (frame: Uint8Array) => void = () => undefined;
@@ -239,13 +237,21 @@ export class Uplink {
     if (io.backend === 'packet' && kernelTable !== undefined) filterRings(kernelTable, this.mac, io.sockets);
     let cap: CapIo | null = null;
     const exhausted = new ExhaustedBlocks(this.plan, log);
-    if (config.notInUse === 'reject' || publisher.maps.guests.length > 0) this.out = this.openRawSocket();
-    const send = (packet: Uint8Array): void => {
-      this.sendPacket(packet);
-    };
-    const hops = new NextHops(nic.name, send, (address, mac) => {
-      engine.send({ type: 'next-hop', address, mac });
+    const senders = new HostSenders(nic.name, log);
+    this.parts.undo.push(() => {
+      senders.close();
     });
+    if (config.notInUse === 'reject') senders.open(ANSWERS);
+    for (const { link } of publisher.maps.guests) senders.open(link);
+    const hops = new NextHops(
+      nic.name,
+      (link, packet) => {
+        senders.send(link, packet);
+      },
+      (address, mac) => {
+        engine.send({ type: 'next-hop', address, mac });
+      },
+    );
     this.parts.undo.push(() => {
       hops.close();
     });
@@ -271,18 +277,21 @@ export class Uplink {
           else this.linkFailed(port, serial);
         },
         left: (port) => {
+          senders.close(port - 1);
           this.leaving.get(port)?.();
           this.leaving.delete(port);
         },
-        reject: send,
+        reject: (packet) => {
+          senders.send(ANSWERS, packet);
+        },
         send: (frame) => {
           this.sendOnNic(frame);
         },
         punt: (port, frame) => {
           this.dhcp?.receive(port, frame);
         },
-        toHost: (address, packet) => {
-          hops.handle(address, packet);
+        toHost: (link, address, packet) => {
+          hops.handle(link, address, packet);
         },
         connections: (connections) => {
           this.host.rememberConnections(namedConnections(connections, this.plan.guests));
@@ -324,26 +333,6 @@ export class Uplink {
         log.warn(messageOf(error)); // the NIC is down: nobody could hear it
       }
     };
-  }
-
-  private openRawSocket(): RawSocketOut {
-    const out = new RawSocketOut((error) => {
-      this.parts.log.warn(error.message);
-    });
-    this.parts.undo.push(() => {
-      out.close();
-    });
-    return out;
-  }
-
-  /** By the host's own stack. */
-  private sendPacket(packet: Uint8Array): void {
-    try {
-      this.out ??= this.openRawSocket();
-      this.out.send(packet);
-    } catch (error) {
-      this.parts.log.warn(messageOf(error));
-    }
   }
 
   /** Interfaces that a killed daemon left for guests that are no longer configured, unless somebody has taken one into use. */

@@ -13,7 +13,8 @@
  *                  udp 5 min                                                  RFC 4787 REQ-5
  *                  echo 60 s                                                  RFC 5508 REQ-1
  *
- * Full         a guest has at most a quarter of the slots. One that needs more loses its own oldest flow: closed, then opening, echo, udp;
+ * Full         a guest has at most a quarter of the slots, or its share where there are more than four guests. One that needs more loses its own
+ *              oldest flow: closed, then opening, echo, udp;
  *              never an established connection, and never another guest's.
  * Chains       two hash chains through `nextInside`, `nextOutside`. -1 is none everywhere. The hashes are seeded: a guest chooses most of a key,
  *              and is not to choose one chain for all of its flows.
@@ -38,6 +39,8 @@ const LIFETIMES = [240, 7440, 240, 300, 60];
 const EXPENDABLE = [CLOSED, OPENING, ECHO, UDP];
 
 export const NO_FLOW = -1;
+
+const LEAST_SHARES = 4;
 
 export class FlowTable {
   readonly capacity: number;
@@ -69,7 +72,8 @@ export class FlowTable {
   private readonly oldest: Int32Array;
   private readonly newest: Int32Array;
   private readonly perLink: Int32Array;
-  private readonly quota: number;
+  /** Flows that a guest may have. */
+  private quota: number;
   private readonly mask: number;
   /** Small enough to be no object. */
   private readonly seed = Math.floor(Math.random() * 2 ** 30);
@@ -80,7 +84,7 @@ export class FlowTable {
   constructor(links: number, capacity = 65_536) {
     this.capacity = capacity;
     this.mask = capacity - 1;
-    this.quota = capacity / 4;
+    this.quota = capacity / LEAST_SHARES;
     this.link = new Int32Array(capacity).fill(-1);
     this.protocol = new Uint8Array(capacity);
     this.insidePort = new Uint16Array(capacity);
@@ -109,6 +113,12 @@ export class FlowTable {
   /** Flows of the guest on `link`. */
   countOf(link: number): number {
     return this.perLink[link];
+  }
+
+  /** So many guests divide the table from now on; those that have more flows than that lose expendable ones. */
+  share(guests: number): void {
+    this.quota = Math.max(1, Math.floor(this.capacity / Math.max(LEAST_SHARES, guests)));
+    for (let link = 0; link < this.perLink.length; link++) while (this.perLink[link] > this.quota && this.makeRoom(link));
   }
 
   /** Slot of the flow from the guest's own endpoint to the remote one; NO_FLOW for none. */

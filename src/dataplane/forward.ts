@@ -23,7 +23,7 @@ function doExtras(batch: FrameBatch, extras: Extras, sink: FrameSink, counters: 
     } else if (action === PUNT) {
       if (sink.punt(batch.slots, frame, link)) counters.countPunt();
     } else if (action === TO_HOST) {
-      if (sink.toHost(batch.slots, frame, batch.l3[frame])) continue;
+      if (sink.toHost(batch.slots, frame, batch.l3[frame], link)) continue;
       batch.verdict[frame] = DISCARD;
       batch.reason[frame] = NO_NEXT_HOP;
     } else if (sink.copy(batch.slots, frame, action) === 0) {

@@ -8,6 +8,8 @@
  * Own flows    leave by a port of the guest's block on the first shared address, found from the inside port: the same one for the
  *              same inside port as long as that is free for the remote end (RFC 4787 REQ-1, as far as a block goes). After a restart the
  *              established ones are taken up (own-connections.ts), and the guest's next frame brings back any other.
+ * Looking      for a free port costs a look-up a port: after FEW a closed connection's is good enough, and a guest that has had LOOKS of
+ *              them in a second has FEW a flow for the rest of it. The engine is everybody's.
  * Gateway      the guest's way out: Berth answers ARP for it with GATEWAY_MAC on that link, and it is the source of what comes in.
  * Station      the guest's own MAC: configured, or the NIC's (links that Berth makes), or unknown; what its frames say comes before all.
  * Unit         addresses as signed numbers (recent.ts says why); ports as numbers.
@@ -21,6 +23,11 @@ import type { MappedLink, MapRange, Maps } from '../steering/maps.js';
 /** 02:62:65:72:74:68, of the range for local use (IEEE 802): bytes 0–3 and 4–5. */
 export const GATEWAY_HIGH = 0x02626572;
 export const GATEWAY_LOW = 0x7468;
+
+/** Ports that are looked at for a flow in any case. */
+const FEW = 32;
+/** Ports that are looked at for one guest in a second: some 10 ms. */
+const LOOKS = 65_536;
 
 export class MappedGuest {
   readonly inside: number;
@@ -37,6 +44,9 @@ export class MappedGuest {
   fullRemote = 0;
   fullKey = -1;
   fullSecond = 0;
+  /** Ports that were looked at in this second. */
+  looks = 0;
+  looksSecond = 0;
 
   /** `nic`: the NIC's MAC. */
   constructor({ inside, gateway, mac, block, tcp, udp }: MappedLink, nic: Station) {
@@ -101,6 +111,7 @@ export class Mapping {
   update({ outside, guests }: Maps): void {
     const given = new Map(guests.map((guest) => [guest.link, JSON.stringify([guest.inside, guest.block, outside])]));
     for (const link of this.links) if (given.get(link) !== this.given.get(link)) this.flows.forgetLink(link);
+    this.flows.share(guests.length);
     this.given = given;
     this.links = guests.map(({ link }) => link);
     this.outsideAddress = (outside[0] ?? 0) | 0;
@@ -143,8 +154,13 @@ export class Mapping {
     const { blockFirst, blockSize } = guest;
     const key = (remotePort << 2) | protocol;
     if (guest.fullSecond === now && guest.fullRemote === remote && guest.fullKey === key) return 0;
+    if (guest.looksSecond !== now) guest.looks = 0;
+    guest.looksSecond = now;
+    const isThorough = guest.looks < LOOKS || blockSize <= FEW;
+    const most = isThorough ? blockSize : FEW;
     let reusable = NO_FLOW;
-    for (let n = 0; n < blockSize; n++) {
+    for (let n = 0; n < most && (n < FEW || reusable === NO_FLOW); n++) {
+      guest.looks++;
       const port = blockFirst + ((insidePort + n) % blockSize);
       const slot = flows.findOutside(outsideAddress, protocol, port, remote, remotePort);
       if (slot === NO_FLOW) {
@@ -158,15 +174,18 @@ export class Mapping {
       flows.remove(reusable);
       return port;
     }
-    guest.fullRemote = remote;
-    guest.fullKey = key;
-    guest.fullSecond = now;
+    if (isThorough) {
+      guest.fullRemote = remote;
+      guest.fullKey = key;
+      guest.fullSecond = now;
+    }
     this.exhausted = link;
     return 0;
   }
 }
 
-function isAnothers(user: number, link: number): boolean {
+/** Whether an echo identifier is in use by another guest than that on `link`; `user` as in memory.ts. */
+export function isAnothers(user: number, link: number): boolean {
   return user !== FORGOTTEN && user !== link + 1;
 }
 

@@ -20,7 +20,7 @@ export interface EngineReports {
   send(frame: Uint8Array): void;
   punt(port: number, frame: Uint8Array): void;
   capSend(): void;
-  toHost(address: number, packet: Uint8Array | null): void;
+  toHost(link: number, address: number, packet: Uint8Array | null): void;
   connections(connections: Int32Array): void;
   exhausted(link: number): void;
   /** The worker ended although nobody stopped it. */
@@ -79,7 +79,7 @@ export class EngineThread {
       else if (report.type === 'send') reports.send(report.frame);
       else if (report.type === 'punt') reports.punt(report.port, report.frame);
       else if (report.type === 'cap-send') reports.capSend();
-      else if (report.type === 'to-host') reports.toHost(report.address, report.packet);
+      else if (report.type === 'to-host') reports.toHost(report.link, report.address, report.packet);
       else if (report.type === 'connections') reports.connections(report.connections);
       else if (report.type === 'exhausted') reports.exhausted(report.link);
     });

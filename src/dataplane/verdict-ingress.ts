@@ -230,8 +230,8 @@ function decideIcmp(batch: FrameBatch, i: number, table: SteeringTable, memory: 
     return;
   }
   if (type === ICMP_ECHO_REPLY) {
-    if (memory.mapping !== null && decideMappedEcho(batch, i, memory.mapping)) return;
     const link = memory.echoes.find(address, batch.source[i] | 0, view.getUint16(icmp + 4), seconds[i] | 0);
+    if (memory.mapping !== null && decideMappedEcho(batch, i, link, memory.mapping)) return;
     if (link !== FORGOTTEN) {
       decide(batch, i, link, NO_REASON);
       return;
@@ -268,8 +268,8 @@ function decideIcmpError(batch: FrameBatch, i: number, inner: number, table: Ste
     return;
   }
   if (protocol === PROTOCOL_ICMP && view.getUint8(transport) === ICMP_ECHO_REQUEST) {
-    if (memory.mapping !== null && decideMappedEchoError(batch, i, inner, transport, memory.mapping)) return;
     const link = memory.echoes.find(source, view.getUint32(inner + 16) | 0, view.getUint16(transport + 4), seconds[i] | 0);
+    if (memory.mapping !== null && decideMappedEchoError(batch, i, inner, transport, link, memory.mapping)) return;
     if (link !== FORGOTTEN) {
       decide(batch, i, link, NO_REASON);
       return;

@@ -12,7 +12,7 @@ import * as frameBatch from './frame-batch.js';
 import type { FrameBatch } from './frame-batch.js';
 import { type Extras, TO_HOST } from './extras.js';
 import * as flowTable from './flow-table.js';
-import { GATEWAY_HIGH, GATEWAY_LOW, type MappedGuest, type Mapping } from './mapping.js';
+import { GATEWAY_HIGH, GATEWAY_LOW, isAnothers, type MappedGuest, type Mapping } from './mapping.js';
 import { type Memory, packDecision, verdictOf } from './memory.js';
 import { FRESH_SECONDS, UNKNOWN_HOP } from './next-hops.js';
 import type { Station } from './parse.js';
@@ -61,6 +61,9 @@ const { ECHO, FLOW_ECHO, FLOW_TCP, NO_FLOW, OPENING, UDP } = flowTable;
 
 /** First address of 224.0.0.0/4 and all above. */
 const MULTICAST = 0xe0000000;
+/** First octets of addresses that mean a host itself (RFC 1122 §3.2.1.3). */
+const THIS_HOST = 0;
+const LOOPBACK = 127;
 
 /** `guest` is the one on `link`, which the whole batch came from; `station` the NIC's MAC. */
 export function decideMappedEgress(batch: FrameBatch, link: number, guest: MappedGuest, table: SteeringTable, memory: Memory, mapping: Mapping, station: Station, extras: Extras): void {
@@ -85,6 +88,8 @@ function decideOne(batch: FrameBatch, i: number, link: number, guest: MappedGues
   if ((batch.source[i] | 0) !== guest.inside) return SPOOFED;
   if (view.getUint32(start) !== GATEWAY_HIGH || view.getUint16(start + 4) !== GATEWAY_LOW) return OTHER_STATION;
   if ((batch.destination[i] | 0) === guest.gateway || batch.destination[i] >= MULTICAST) return NOT_OURS;
+  const network = batch.destination[i] >>> 24;
+  if (network === THIS_HOST || network === LOOPBACK) return NOT_OURS;
   learnStation(view, start + 6, guest);
   if (what <= KIND_UDP + FIRST_FRAGMENT) return sendPorts(batch, i, link, guest, table, memory, mapping, station, extras);
   if (what === KIND_LATER_FRAGMENT) return sendFragment(batch, i, link, guest, table, memory, mapping, station, extras);
@@ -208,6 +213,11 @@ function sendEcho(batch: FrameBatch, i: number, link: number, guest: MappedGuest
   const now = seconds[i] | 0;
   const identifier = view.getUint16(header + 4);
   let flow = flows.findInside(link, FLOW_ECHO, identifier, remote, 0);
+  // Not sent from for a while, and taken by a guest that shares the address.
+  if (flow !== NO_FLOW && isAnothers(memory.echoes.find(flows.outsideAddress[flow], remote, flows.outsidePort[flow], now), link)) {
+    flows.remove(flow);
+    flow = NO_FLOW;
+  }
   if (flow === NO_FLOW) {
     const outside = mapping.takePort(guest, link, FLOW_ECHO, identifier, remote, 0, memory.echoes, now);
     if (outside === 0) return PORTS_EXHAUSTED;

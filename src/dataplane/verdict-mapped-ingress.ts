@@ -9,7 +9,7 @@
 import * as frameBatch from './frame-batch.js';
 import type { FrameBatch } from './frame-batch.js';
 import * as flowTable from './flow-table.js';
-import { GATEWAY_HIGH, GATEWAY_LOW, type MappedGuest, type Mapping } from './mapping.js';
+import { GATEWAY_HIGH, GATEWAY_LOW, isAnothers, type MappedGuest, type Mapping } from './mapping.js';
 import { OUTSIDE, trackTcp } from './tcp-state.js';
 import { VNET_HEADER_BYTES } from '../io/frame-io.js';
 import { ARP_BYTES, ARP_ETHERNET_IPV4, ARP_LENGTHS, ARP_REQUEST, ARP_SENDER_IP, ARP_SENDER_MAC, ARP_TARGET_IP } from '../wire/arp.js';
@@ -79,14 +79,15 @@ export function deliverFragment(batch: FrameBatch, i: number, link: number, gues
   deliver(batch, i, link, guest, mapping);
 }
 
-/** True, and decided, where the echo reply answers a mapped guest. */
-export function decideMappedEcho(batch: FrameBatch, i: number, mapping: Mapping): boolean {
+/** True, and decided, where the echo reply answers a mapped guest. `user` of the identifier: link + 1 of who sent from it last, for as long as that is remembered. */
+export function decideMappedEcho(batch: FrameBatch, i: number, user: number, mapping: Mapping): boolean {
   const { view, seconds } = batch.slots;
   const { flows } = mapping;
   const header = batch.l4[i];
   const flow = flows.findOutside(batch.destination[i] | 0, FLOW_ECHO, view.getUint16(header + 4), batch.source[i] | 0, 0);
   if (flow === NO_FLOW) return false;
   const link = flows.link[flow];
+  if (isAnothers(user, link)) return false;
   const guest = mapping.guests[link];
   if (guest === undefined) return false;
   const now = seconds[i] | 0;
@@ -115,13 +116,14 @@ export function decideMappedError(batch: FrameBatch, i: number, inner: number, t
   deliver(batch, i, link, guest, mapping);
 }
 
-/** True, and decided, where the ICMP error is about an echo request of a mapped guest. */
-export function decideMappedEchoError(batch: FrameBatch, i: number, inner: number, transport: number, mapping: Mapping): boolean {
+/** True, and decided, where the ICMP error is about an echo request of a mapped guest. `user` as for decideMappedEcho. */
+export function decideMappedEchoError(batch: FrameBatch, i: number, inner: number, transport: number, user: number, mapping: Mapping): boolean {
   const { view } = batch.slots;
   const { flows } = mapping;
   const flow = flows.findOutside(view.getUint32(inner + 12) | 0, FLOW_ECHO, view.getUint16(transport + 4), view.getUint32(inner + 16) | 0, 0);
   if (flow === NO_FLOW) return false;
   const link = flows.link[flow];
+  if (isAnothers(user, link)) return false;
   const guest = mapping.guests[link];
   if (guest === undefined) return false;
   correct(view, batch.l4[i] + ICMP_CHECKSUM, putQuotedEcho(view, inner, transport, SOURCE, guest.inside, flows.insidePort[flow]));

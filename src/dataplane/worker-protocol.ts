@@ -51,8 +51,8 @@ export type Report =
   | { type: 'send'; frame: Uint8Array }
   /** A copy of a frame from the guest on the port's link that is for the control plane. */
   | { type: 'punt'; port: number; frame: Uint8Array }
-  /** For the host's own stack to send, and to say where the next ones for its destination go; null: it cannot be sent as it is. */
-  | { type: 'to-host'; address: number; packet: Uint8Array | null }
+  /** Of the guest on the link, for the host's own stack to send, and to say where the next ones for its destination go; null: it cannot be sent as it is. */
+  | { type: 'to-host'; link: number; address: number; packet: Uint8Array | null }
   /** What mapped guests have begun and is established (own-connections.ts), where it has changed. At most one a second. */
   | { type: 'connections'; connections: Int32Array }
   /** The mapped guest on the link found no free port in its block. At most one a second. */

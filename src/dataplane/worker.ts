@@ -6,7 +6,7 @@
  * Memory       nothing is allocated for a frame. A refused frame that is answered is copied into a message, at most
  *              `rejectRate` a second, and so is an ARP request that is, at most ARP_RATE;
  *              so is one that is for the control plane, at most PUNT_RATE a second of one link, and one of a mapped guest that
- *              the host's own stack is to send, at most HANDED_RATE a second.
+ *              the host's own stack is to send, at most HANDED_RATE a second of one link: no guest takes another's.
  * Ends         by the command `stop`; everything it holds is closed then.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
@@ -37,8 +37,9 @@ const PUNT_RATE = 5;
 const PUNT_BURST = 20;
 /** Longer ones are no DHCP: a client may ask for more of an answer, not send more. */
 const MAX_PUNT_BYTES = 1514;
-/** Packets of mapped guests that are handed to the host's own stack, a second. */
-const HANDED_RATE = 2000;
+/** Packets of one mapped guest that are handed to the host's own stack, a second and at once: the first ones to addresses that it has not heard of lately. */
+const HANDED_RATE = 500;
+const HANDED_BURST = 200;
 /** Between two reports on mapped guests: that one has no ports left, what connections they have begun. */
 const TELL_MS = 1000;
 
@@ -51,7 +52,6 @@ class EngineLoop {
   private readonly bucket: TokenBucket;
   private readonly arpBucket = new TokenBucket(ARP_RATE * 0.9, ARP_RATE / 10, performance.now());
   private readonly mac: Uint8Array;
-  private readonly handed = new TokenBucket(HANDED_RATE, HANDED_RATE / 10, performance.now());
   private toldExhausted = -TELL_MS;
   private toldConnections = -TELL_MS;
   private readonly parent: MessagePort;
@@ -60,6 +60,7 @@ class EngineLoop {
   private readonly serials: number[] = [];
   /** By link. */
   private readonly puntBuckets = new Map<number, TokenBucket>();
+  private readonly handedBuckets = new Map<number, TokenBucket>();
   private running = true;
   private keepTaps = false;
 
@@ -85,7 +86,7 @@ class EngineLoop {
       reject: (slots, frame, l3) => this.reject(slots, frame, l3),
       answerArp: (slots, frame, l3) => this.answerArp(slots, frame, l3),
       punt: (slots, frame, link) => this.punt(slots, frame, link),
-      toHost: (slots, frame, l3) => this.toHost(slots, frame, l3),
+      toHost: (slots, frame, l3, link) => this.toHost(slots, frame, l3, link),
     });
     this.ports.attachEvent(start.eventFd);
     if (start.nic.backend === 'packet') {
@@ -151,6 +152,7 @@ class EngineLoop {
         this.ports.detach(command.port, false);
         this.engine.memory.forgetLink(command.port - 1);
         this.puntBuckets.delete(command.port - 1);
+        this.handedBuckets.delete(command.port - 1);
         this.counters.reset(command.port - 1);
         this.report({ type: 'left', port: command.port });
         break;
@@ -202,19 +204,18 @@ class EngineLoop {
 
   private punt(slots: FrameSlots, frame: number, link: number): boolean {
     const now = performance.now();
-    let bucket = this.puntBuckets.get(link);
-    if (bucket === undefined) this.puntBuckets.set(link, (bucket = new TokenBucket(PUNT_RATE, PUNT_BURST, now)));
-    if (slots.length[frame] > MAX_PUNT_BYTES || !bucket.take(now)) return false;
+    if (slots.length[frame] > MAX_PUNT_BYTES || !bucketOf(this.puntBuckets, link, PUNT_RATE, PUNT_BURST, now).take(now)) return false;
     this.report({ type: 'punt', port: 1 + link, frame: slots.bytes.slice(slots.offset[frame], slots.offset[frame] + slots.length[frame]) });
     return true;
   }
 
   /** Has the host's own stack send the packet of a mapped guest, if not too many are. */
-  private toHost(slots: FrameSlots, frame: number, l3: number): boolean {
-    if (!this.handed.take(performance.now())) return false;
+  private toHost(slots: FrameSlots, frame: number, l3: number, link: number): boolean {
+    const now = performance.now();
+    if (!bucketOf(this.handedBuckets, link, HANDED_RATE, HANDED_BURST, now).take(now)) return false;
     const start = slots.offset[frame];
     const packet = wholePacket(slots.bytes, start - VNET_HEADER_BYTES, l3, start + slots.length[frame] - l3);
-    this.report({ type: 'to-host', address: slots.view.getUint32(l3 + 16), packet });
+    this.report({ type: 'to-host', link, address: slots.view.getUint32(l3 + 16), packet });
     return true;
   }
 
@@ -237,6 +238,12 @@ class EngineLoop {
   private report(report: Report): void {
     this.parent.postMessage(report);
   }
+}
+
+function bucketOf(buckets: Map<number, TokenBucket>, link: number, perSecond: number, burst: number, now: number): TokenBucket {
+  let bucket = buckets.get(link);
+  if (bucket === undefined) buckets.set(link, (bucket = new TokenBucket(perSecond, burst, now)));
+  return bucket;
 }
 
 parentPort?.once('message', (start: WorkerStart) => {

@@ -72,7 +72,7 @@ export class CapSink implements FrameSink {
     return this.links.punt(slots, frame, link);
   }
 
-  toHost(slots: FrameSlots, frame: number, l3: number): boolean {
-    return this.links.toHost(slots, frame, l3);
+  toHost(slots: FrameSlots, frame: number, l3: number, link: number): boolean {
+    return this.links.toHost(slots, frame, l3, link);
   }
 }

@@ -67,6 +67,6 @@ export interface FrameSink {
   answerArp(slots: FrameSlots, frame: number, l3: number): boolean;
   /** Hands a copy of a frame from the guest on `link` to the control plane, within the rate allowed. True if it did. */
   punt(slots: FrameSlots, frame: number, link: number): boolean;
-  /** Gives the packet of a mapped guest, readdressed, to the host's own stack to send, within the rate allowed. True if it did. */
-  toHost(slots: FrameSlots, frame: number, l3: number): boolean;
+  /** Gives the packet of the mapped guest on `link`, readdressed, to the host's own stack to send, within the rate allowed. True if it did. */
+  toHost(slots: FrameSlots, frame: number, l3: number, link: number): boolean;
 }

@@ -110,8 +110,8 @@ export class LivePorts implements FrameSink {
     return this.takers.punt(slots, frame, link);
   }
 
-  toHost(slots: FrameSlots, frame: number, l3: number): boolean {
-    return this.takers.toHost(slots, frame, l3);
+  toHost(slots: FrameSlots, frame: number, l3: number, link: number): boolean {
+    return this.takers.toHost(slots, frame, l3, link);
   }
 
   /**

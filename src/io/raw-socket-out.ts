@@ -1,5 +1,6 @@
 /**
- * Complete IPv4 packets out through the host's own routing, with any source address: the answers of `reject`.
+ * Complete IPv4 packets out through the host's own routing, with any source address: the answers of `reject`, and first packets of mapped
+ * guests, which leave by one interface.
  * The only import of raw-socket.
  *
  * Loading      the addon is loaded by the first RawSocketOut, so a process that never rejects does without it.
@@ -36,10 +37,11 @@ export class RawSocketOut {
 
   /**
    * @param onError told of each kind of failure once, by its text; every failure is counted.
+   * @param device the interface that all leaves by, whatever the routes say; none: as they say.
    * @throws BerthError ERR_RAW_SOCKET_THREAD off the main thread, ERR_RAW_SOCKET_LOAD when the addon does not load,
    *   ERR_RAW_SOCKET_OPEN when the kernel refuses the socket (CAP_NET_RAW).
    */
-  constructor(onError: (error: BerthError) => void) {
+  constructor(onError: (error: BerthError) => void, device?: string) {
     const raw = loadRawSocket();
     try {
       this.socket = raw.createSocket({ protocol: IPPROTO_RAW, addressFamily: raw.AddressFamily.IPv4 });
@@ -55,9 +57,10 @@ export class RawSocketOut {
     this.socket.pauseRecv();
     try {
       this.socket.setOption(raw.SocketLevel.IPPROTO_IP, raw.SocketOption.IP_HDRINCL, 1);
+      if (device !== undefined) this.socket.setOption(raw.SocketLevel.SOL_SOCKET, raw.SocketOption.SO_BINDTODEVICE, Buffer.from(device), Buffer.byteLength(device));
     } catch (cause) {
       this.close();
-      throw new BerthError('ERR_RAW_SOCKET_OPEN', `cannot set IP_HDRINCL: ${messageOf(cause)}`, { cause });
+      throw new BerthError('ERR_RAW_SOCKET_OPEN', `cannot set up a raw socket: ${messageOf(cause)}`, { cause });
     }
   }
 

@@ -12,6 +12,7 @@ declare module 'raw-socket' {
       done: (error: Error | null, bytes: number) => void,
     ): this;
     setOption(level: number, option: number, value: number): void;
+    setOption(level: number, option: number, value: Uint8Array, length: number): void;
     pauseRecv(): this;
     pauseSend(): this;
     close(): this;
@@ -21,6 +22,6 @@ declare module 'raw-socket' {
   function createSocket(options: { protocol: number; addressFamily?: number }): Socket;
   function createChecksum(...buffers: Uint8Array[]): number;
   const AddressFamily: { readonly IPv4: number; readonly IPv6: number };
-  const SocketLevel: { readonly IPPROTO_IP: number };
-  const SocketOption: { readonly IP_HDRINCL: number };
+  const SocketLevel: { readonly IPPROTO_IP: number; readonly SOL_SOCKET: number };
+  const SocketOption: { readonly IP_HDRINCL: number; readonly SO_BINDTODEVICE: number };
 }

@@ -14,12 +14,13 @@ const TCP_CHECKSUM = 16;
 const UDP_CHECKSUM = 6;
 
 /**
- * The IPv4 packet at `l3` of `bytes`, `available` bytes of which are there, with its checksum complete.
+ * The IPv4 packet at `l3` of `bytes`, `available` bytes of which are there, with its checksum complete. All of them are its where its total
+ * length is 0, as to the parse stage.
  * @param header where its virtio-net header begins.
  * @returns null for one that is to be cut into several yet (segmentation offload), or that is not all there.
  */
 export function wholePacket(bytes: Uint8Array, header: number, l3: number, available: number): Uint8Array | null {
-  const total = (bytes[l3 + 2] << 8) | bytes[l3 + 3];
+  const total = ((bytes[l3 + 2] << 8) | bytes[l3 + 3]) || available;
   if (bytes[header + GSO_TYPE] !== 0 || total > available) return null;
   const packet = bytes.slice(l3, l3 + total);
   if ((bytes[header + FLAGS] & NEEDS_CHECKSUM) === 0) return packet;

@@ -118,6 +118,19 @@ describe('flow table', () => {
     expect(add(table, 0, 60, ESTABLISHED)).toBe(NO_FLOW);
   });
 
+  it('more than four guests divide it: each finds room for as many as the others may have', () => {
+    const table = new FlowTable(8, CAPACITY);
+    for (let link = 0; link < 4; link++) for (let n = 0; n < QUOTA; n++) add(table, link, n, UDP);
+    table.share(8);
+    for (let link = 0; link < 8; link++) for (let n = 0; n < QUOTA; n++) expect(add(table, link, QUOTA + n, UDP)).not.toBe(NO_FLOW);
+    for (let link = 0; link < 8; link++) expect(table.countOf(link)).toBe(QUOTA / 2);
+    for (let link = 1; link < 8; link++) table.forgetLink(link);
+    table.share(1);
+    for (let n = 0; n < QUOTA; n++) expect(add(table, 0, 2 * QUOTA + n, ESTABLISHED)).not.toBe(NO_FLOW);
+    table.share(8); // what is established stays
+    expect(table.countOf(0)).toBe(QUOTA);
+  });
+
   it('what one guest has filled is not another’s loss', () => {
     const table = new FlowTable(5, CAPACITY);
     for (let link = 0; link < 4; link++) for (let n = 0; n < QUOTA; n++) expect(add(table, link, n, UDP)).not.toBe(NO_FLOW);

@@ -110,6 +110,7 @@ describe('from the guest', () => {
     { name: 'the shared address is spoofed too, also from a mapped port', from: 0, frame: fromGuest({ src: SHARED }).tcp(8443, 80).build(), verdict: DISCARD, reason: 'spoofed' },
     { name: 'a frame to another station than the gateway stays', from: 0, frame: fromGuest({}, { dst: ROUTER }).tcp(1, 80).build(), verdict: DISCARD, reason: 'other-station' },
     { name: 'multicast stays', from: 0, frame: fromGuest({ dst: '224.0.0.251' }).udp(5353, 5353).build(), verdict: DISCARD, reason: 'not-ours' },
+    ...['127.0.0.1', '127.255.255.254', '0.0.0.0', '0.1.2.3'].map((dst) => ({ name: `${dst}, which is the host itself, stays`, from: 0, frame: fromGuest({ dst }).udp(1, 53).build(), verdict: DISCARD, reason: 'not-ours' as const })),
     { name: 'tagged frames stay', from: 0, frame: eth({ src: GUEST_MAC, dst: GATEWAY_MAC }).vlan(5).ipv4({ src: INSIDE, dst: REMOTE }).tcp(1, 80).build(), verdict: DISCARD, reason: 'tagged' },
     { name: 'another protocol stays', from: 0, frame: fromGuest().proto(47, payload).build(), verdict: DISCARD, reason: 'other-protocol' },
     { name: 'IPv6 stays', from: 0, frame: eth({ src: GUEST_MAC, dst: GATEWAY_MAC }).raw(0x86dd, new Uint8Array(40)).build(), verdict: DISCARD, reason: 'not-ipv4' },
@@ -157,6 +158,17 @@ describe('ICMP', () => {
     { name: 'a reply to nobody is the host’s', frame: fromOutside().icmpEcho('reply', BLOCK.first).build(), verdict: PASS, reason: 'not-leased' },
     { name: 'a guest that shares the address cannot take the identifier meanwhile', steps: [echo(77), { from: 2, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(77)).build(), verdict: DISCARD, reason: 'identifier-taken' }] },
     { name: 'nor is one taken that such a guest has', steps: [{ from: 2, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(77)).build(), verdict: TO_NIC }, { ...echo(77), becomes: eth({ src: GUEST_MAC, dst: GATEWAY_MAC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(78), 1, payload).build() }] },
+    {
+      name: 'but later it can, and the reply is its own; the mapped guest goes on under another',
+      steps: [
+        echo(77),
+        { from: 2, at: 31, frame: eth({ src: NIC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(77)).build(), verdict: TO_NIC },
+        { at: 31, frame: fromOutside().icmpEcho('reply', outsidePort(77)).build(), verdict: toGuest(2) },
+        { at: 31, frame: fromOutside({ src: '198.51.100.1' }).icmpError(11, 0, ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(77), 1, payload).packet()).build(), verdict: toGuest(2) },
+        { ...echo(77, 32), becomes: eth({ src: GUEST_MAC, dst: GATEWAY_MAC }).ipv4({ src: SHARED, dst: REMOTE }).icmpEcho('request', outsidePort(78), 1, payload).build() },
+        { at: 32, frame: fromOutside().icmpEcho('reply', outsidePort(77)).build(), verdict: toGuest(2) },
+      ],
+    },
     { name: 'an echo request from outside is the host’s', frame: fromOutside().icmpEcho('request', 1).build(), verdict: PASS, reason: 'other-protocol' },
     { name: 'an echo is remembered for 60 s', steps: [echo(77), { at: 60, frame: fromOutside().icmpEcho('reply', outsidePort(77)).build(), verdict: toGuest(0) }] },
   ]);
