@@ -33,7 +33,7 @@ it.skipIf(!liveTests('demo'))('the demo shows three servers at one address, and 
   expect(namespaces()).not.toMatch(/berth-demo/);
 });
 
-it.skipIf(!liveTests('demo'))('the demo of pools shows an address chosen by load, used, and released', { timeout: 90_000 }, () => {
+it.skipIf(!liveTests('demo'))('the demo of pools shows an address chosen by load, used, and released, and one whose ports two guests have', { timeout: 90_000 }, () => {
   const { status, stdout, stderr } = demo({}, 'pools');
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   for (const line of [
@@ -43,6 +43,8 @@ it.skipIf(!liveTests('demo'))('the demo of pools shows an address chosen by load
     /^db has connected to somebody, so it uses the address +guest db, which saw client 198\.51\.100\.1$/m,
     /^db is removed: the address is quarantined +nobody$/m,
     /^198\.51\.100\.100 +two +uplink2 +quarantined +db /m,
+    /^http:\/\/192\.0\.2\.100:1080\/ +guest web, .*\nhttp:\/\/192\.0\.2\.100:2080\/ +guest api, /m,
+    /^192\.0\.2\.100 +one +uplink1 +in use +web +1024-2047 .*\n192\.0\.2\.100 +one +uplink1 +in use +api +2048-3071 /m,
   ]) expect(stdout).toMatch(line);
   expect(stdout.trimEnd().split('\n').at(-1)).toBe('Everything the demo made has been removed.');
 });
