@@ -45,7 +45,8 @@ export class Departures {
   /** D3: the same guest may have at once what is quarantined after it; the rest of that stays so. */
   takeOver(guest: GuestPlan, at: GuestUplink): void {
     for (const before of at.plan.departed.filter((one) => one.name === guest.name && overlap(one, guest))) {
-      if (guest.whole !== null || before.whole !== null) {
+      // What is left of a pool's address is nobody's, and discarded for as long as the guest is there.
+      if (guest.whole !== null || (guest.ofPool && before.whole !== null)) {
         this.forget(before, at);
         continue;
       }
