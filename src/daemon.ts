@@ -27,7 +27,7 @@ import { Uplink } from './uplink.js';
 import { formatIpv4, parseIpv4 } from './wire/address.js';
 
 /** How late the use of an address may be noticed: where the data plane says that one has begun, and where only looking shows it. */
-const BEGUN_MS = 25;
+const BEGUN_MS = 100;
 const USES_MS = 250;
 
 export class Daemon {
