@@ -26,8 +26,7 @@ import { findInterface, type Interface, interfaceNames } from './io/interfaces.j
 import { Uplink } from './uplink.js';
 import { formatIpv4, parseIpv4 } from './wire/address.js';
 
-/** How late the use of an address may be noticed: where the data plane says that one has begun, and where only looking shows it. */
-const BEGUN_MS = 100;
+/** How late the use of an address may be noticed. */
 const USES_MS = 250;
 
 export class Daemon {
@@ -148,13 +147,8 @@ export class Daemon {
       },
     });
     floating.look();
-    const begun = setInterval(() => {
-      const began = this.uplinks.filter(({ publisher }) => publisher.takeUsed()); // of each
-      if (began.length > 0) floating.look();
-    }, BEGUN_MS);
     const timer = setInterval(() => floating.look(), USES_MS);
     this.undo.push(() => {
-      clearInterval(begun);
       clearInterval(timer);
     });
   }

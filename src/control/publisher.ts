@@ -104,11 +104,6 @@ export class Publisher {
     return false;
   }
 
-  /** Whether a use has begun since the last call on an address where there was none. */
-  takeUsed(): boolean {
-    return this.writer.takeUsed();
-  }
-
   get buffer(): SharedArrayBuffer {
     return this.writer.buffer;
   }

@@ -43,8 +43,6 @@ export const H_KEYS = 6;
 export const H_ADDRESSES = 7;
 /** Set to 1 by the data plane when an implicit use began, cleared by the control plane when it looks. */
 export const H_IMPLIED = 8;
-/** Set to 1 when an address gets ADDRESS_USED, cleared by the control plane when it looks. */
-export const H_USED = 9;
 
 export const PROTO_TCP = 0;
 export const PROTO_UDP = 1;

@@ -27,7 +27,6 @@ import {
   H_IMPLIED,
   H_KEYS,
   H_SUPERSEDED,
-  H_USED,
   IMPLICIT,
   keyOf,
   LINK_SHIFT,
@@ -194,11 +193,6 @@ export class TableWriter {
     // Also for one that a frame has kept up meanwhile: it is to be steered again.
     Atomics.store(this.table.words, H_IMPLIED, 1);
     return ended;
-  }
-
-  /** Whether an address has got ADDRESS_USED since the last call. */
-  takeUsed(): boolean {
-    return Atomics.exchange(this.table.words, H_USED, 0) !== 0;
   }
 
   /** Takes ADDRESS_USED from the addresses on which nothing is in use any more: after uses have ended. Two steps a slot of the table. */

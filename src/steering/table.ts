@@ -25,7 +25,6 @@ const {
   H_GENERATION,
   H_MAGIC,
   H_SUPERSEDED,
-  H_USED,
   H_VERSION,
   HASH_MULTIPLIER,
   HEADER_WORDS,
@@ -120,7 +119,6 @@ export class SteeringTable {
     const entry = this.words[at] | 0;
     if (entry === 0 || (entry & (ADDRESS_LEFT | ADDRESS_USED)) !== 0) return;
     Atomics.or(this.words, at, ADDRESS_USED);
-    Atomics.store(this.words, H_USED, 1);
   }
 
   /**
