@@ -8,6 +8,7 @@
  * Defaults     as each comes: offloads on, no tuning. dnat and tc: what an administrator would type.
  * `set`        prepares host and guest of a site and returns { pids, at, address }: the forwarder's processes (none: the
  *              kernel does it), the namespace that the server is to run in, and where it is reached, if not at the host's address.
+ * `isBerth`    keeps processors awake for a while after its traffic.
  * `needs`      the command, and Debian's package that has it.
  */
 import { once } from 'node:events';
@@ -31,10 +32,10 @@ export const CONTENDERS = {
   none: { what: 'no forwarder: a veth straight to the server', set: (lab) => ({ pids: [], at: lab.host }) },
   dnat: { what: 'nftables DNAT into a guest on a veth', needs: ['nft', 'nftables'], set: setDnat },
   tc: { what: 'tc redirect (u32, mirred) into a guest on a veth, same address and MAC', needs: ['tc', 'iproute2'], set: setTc },
-  berth: { what: 'Berth, static leases', set: (lab, guest) => setBerth(lab, guest, 'auto') },
-  engine: { what: 'Berth with `fastPath: off`: every frame through the engine, the guest on a tap', set: (lab, guest) => setBerth(lab, guest, 'off') },
-  dedicated: { what: 'Berth, a dedicated address of a pool, answered for by proxy ARP', set: setDedicated },
-  mapped: { what: 'Berth with `mode: map`: a guest with a private address, readdressed by the engine', set: setMapped },
+  berth: { isBerth: true, what: 'Berth, static leases', set: (lab, guest) => setBerth(lab, guest, 'auto') },
+  engine: { isBerth: true, what: 'Berth with `fastPath: off`: every frame through the engine, the guest on a tap', set: (lab, guest) => setBerth(lab, guest, 'off') },
+  dedicated: { isBerth: true, what: 'Berth, a dedicated address of a pool, answered for by proxy ARP', set: setDedicated },
+  mapped: { isBerth: true, what: 'Berth with `mode: map`: a guest with a private address, readdressed by the engine', set: setMapped },
   pasta: { what: 'pasta -t -u, its default MTU of 65520 towards the guest', needs: ['pasta', 'passt'], set: (lab, guest) => setPasta(lab, guest) },
   'pasta 1500': { what: 'pasta with an MTU of 1500 towards the guest; bulk only', needs: ['pasta', 'passt'], bulkOnly: true, set: (lab, guest) => setPasta(lab, guest, 1500) },
   slirp4netns: { what: 'slirp4netns with add_hostfwd, its default MTU of 1500', needs: ['slirp4netns', 'slirp4netns'], set: setSlirp },

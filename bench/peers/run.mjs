@@ -23,7 +23,7 @@ import { median } from '../support/measure.mjs';
 
 /** For what comes after the rounds: the goals of the steering loop, the chart. */
 const RESERVE_SECONDS = 30;
-/** Between two contenders: Berth keeps the processors awake for 100 ms after its traffic, and the next one is to have nothing of it. */
+/** After Berth: it keeps the processors awake for 100 ms after its traffic, and the next one is to have nothing of it. */
 const REST_MS = 130;
 const RESULTS = path.resolve(import.meta.dirname, '../results');
 
@@ -85,11 +85,13 @@ async function runRound(round) {
         site.ready = true;
       });
     }
+    let isAwake = false;
     const inOrder = round % 2 === 0 ? sites : sites.toReversed();
     for (const workload of WORKLOADS) {
       for (const site of inOrder) {
         if (interrupted || !site.ready || (site.bulkOnly && !workload.bulk)) continue;
-        await sleep(REST_MS);
+        if (isAwake) await sleep(REST_MS);
+        isAwake = CONTENDERS[site.name].isBerth === true;
         const result = (await attempt(site.name, workload.name, () => workload.run(site, plan))) ?? {};
         for (const [metric, value] of Object.entries(result)) (found[site.name][metric] ??= [])[round] = value;
       }

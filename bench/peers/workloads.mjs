@@ -45,7 +45,7 @@ export const METRICS = {
 
 /** Durations, ms; `seconds`: no round begins that would probably end later; `searchSteps`: how often the search for the highest rate is halved. */
 export const FULL = { rounds: 5, seconds: 600, bulk: 1000, requests: 1000, exchanges: 1000, datagrams: 250, idle: 1500, warmUp: 200, searchSteps: 5, retries: 1 };
-export const QUICK = { rounds: 1, seconds: 60, bulk: 300, requests: 300, exchanges: 300, datagrams: 100, idle: 1000, warmUp: 100, searchSteps: 4, retries: 0 };
+export const QUICK = { rounds: 1, seconds: 60, bulk: 250, requests: 250, exchanges: 250, datagrams: 80, idle: 700, warmUp: 50, searchSteps: 4, retries: 0 };
 
 const gbits = ({ bytes, seconds }) => (bytes * 8) / seconds / 1e9;
 const thousands = ({ count, seconds }) => count / seconds / 1e3;
