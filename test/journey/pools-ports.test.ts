@@ -4,38 +4,17 @@
  */
 import { describe, expect, it } from 'vitest';
 import { askAdmin } from '../../src/cli/admin-client.js';
-import type { GuestStatus, PoolLine } from '../../src/control/admin-api.js';
+import type { GuestStatus } from '../../src/control/admin-api.js';
 import { ArpWatch, forgetNeighbours } from '../support/arp.js';
-import { freshWorld, liveTests, OUTSIDE_ADDRESS, type RunningDaemon, type Setting, until, type World } from '../support/live.js';
+import { liveTests, OUTSIDE_ADDRESS, until } from '../support/live.js';
+import { type PoolSite, poolSite } from '../support/pool-site.js';
 
 const [A, B] = ['192.0.2.100', '192.0.2.101'];
 
 describe.skipIf(!liveTests('pools-ports', 'tcpdump'))('prior system, floating addresses: ports on the best address', () => {
-  interface Site {
-    world: World;
-    setting: Setting;
-    start: () => Promise<RunningDaemon>;
-    berth: (...args: string[]) => ReturnType<World['berth']>;
-    lines: () => Promise<string[]>;
-    /** The guest's own side: the address on its link. */
-    enter: (guest: string, address: string) => ReturnType<World['peer']>;
-  }
-
-  function site(label: string, addresses: string, quarantine: string): Site {
-    const world = freshWorld(label);
-    const socket = `${world.lab.folder}/admin.sock`;
-    const setting: Setting = { store: { path: `${world.lab.folder}/store` }, pool: { quarantine }, pools: { public: { addresses, speed: '10Gbit' } }, guests: {} };
-    return {
-      world,
-      setting,
-      start: () => world.start(setting),
-      berth: (...args) => world.berth(...args, '--admin', socket),
-      lines: async () => (await askAdmin<PoolLine[]>(socket, { path: '/pools' })).map(({ address, state, guest, ports }) => `${address} ${state} ${guest ?? '-'} ${ports ?? '-'}`),
-      enter: (guest, address) => {
-        world.lab.configure(world.guest(guest), 'eth0', address, OUTSIDE_ADDRESS);
-        return world.peer(world.guest(guest));
-      },
-    };
+  function site(label: string, addresses: string, quarantine: string): PoolSite & { lines: () => Promise<string[]> } {
+    const made = poolSite(label, addresses, quarantine);
+    return { ...made, lines: async () => (await made.pools()).map(({ address, state, guest, ports }) => `${address} ${state} ${guest ?? '-'} ${ports ?? '-'}`) };
   }
 
   it('R2, R4, R7: two guests share one address, each has its own ports of it; one that does not fit gets another address, or is refused; over kill -9', { timeout: 90_000 }, async () => {
@@ -44,7 +23,7 @@ describe.skipIf(!liveTests('pools-ports', 'tcpdump'))('prior system, floating ad
     for (const name of ['two', 'three', 'four']) world.addGuest(name);
     const arp = await ArpWatch.start(world);
     const first = await start();
-    const add = (name: string, ports: number): ReturnType<Site['berth']> => berth('guest', 'add', name, '--link', `netns=${world.guest(name)}`, '--pool', `name=any,ports=${ports}`, '--policy', 'least-load');
+    const add = (name: string, ports: number): ReturnType<PoolSite['berth']> => berth('guest', 'add', name, '--link', `netns=${world.guest(name)}`, '--pool', `name=any,ports=${ports}`, '--policy', 'least-load');
     const added = await add('two', 1024);
     expect(added.output).toContain(`tcp+udp 1024-2047 of ${A}`);
     expect(await add('three', 32_768)).toMatchObject({ code: 0, errors: '' });
@@ -98,7 +77,7 @@ describe.skipIf(!liveTests('pools-ports', 'tcpdump'))('prior system, floating ad
   it('R6, D3: what is released waits, and is nobody else\'s meanwhile; the others go on; the last use that ends is silence', { timeout: 60_000 }, async () => {
     const { world, start, berth, lines, enter } = site('ports-release', A, '60s');
     for (const name of ['one', 'two', 'three']) world.addGuest(name);
-    const add = (name: string, ports = 32_768): ReturnType<Site['berth']> => berth('guest', 'add', name, '--link', `netns=${world.guest(name)}`, '--pool', `name=public,ports=${ports}`, '--use', 'all');
+    const add = (name: string, ports = 32_768): ReturnType<PoolSite['berth']> => berth('guest', 'add', name, '--link', `netns=${world.guest(name)}`, '--pool', `name=public,ports=${ports}`, '--use', 'all');
     const arp = await ArpWatch.start(world);
     const first = await start();
     expect(await add('one')).toMatchObject({ code: 0 });

@@ -5,38 +5,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { askAdmin } from '../../src/cli/admin-client.js';
-import type { AddressExplanation, PoolLine } from '../../src/control/admin-api.js';
+import type { AddressExplanation } from '../../src/control/admin-api.js';
 import { ArpWatch, forgetNeighbours } from '../support/arp.js';
-import { freshWorld, liveTests, OUTSIDE_ADDRESS, type RunningDaemon, type Setting, until, type World } from '../support/live.js';
+import { liveTests, OUTSIDE_ADDRESS, until, type World } from '../support/live.js';
+import { type PoolSite, poolSite } from '../support/pool-site.js';
 
 const [A, B, C, D] = ['192.0.2.100', '192.0.2.101', '192.0.2.102', '192.0.2.103'];
 const PORT = 8000;
 
 describe.skipIf(!liveTests('pools', 'tcpdump', 'python3'))('prior system, floating addresses: dedicated, answered for by proxy', () => {
-  interface Site {
-    world: World;
-    setting: Setting;
-    start: () => Promise<RunningDaemon>;
-    berth: (...args: string[]) => ReturnType<World['berth']>;
-    lines: () => Promise<string[]>;
-    /** The guest's own side: the address on its link, and a server. */
-    serve: (guest: string, address: string) => Promise<void>;
-  }
-
-  function site(label: string, addresses: string, quarantine: string): Site {
-    const world = freshWorld(label);
-    const socket = `${world.lab.folder}/admin.sock`;
-    const setting: Setting = { store: { path: `${world.lab.folder}/store` }, pool: { quarantine }, pools: { public: { addresses, speed: '10Gbit' } }, guests: {} };
+  function site(label: string, addresses: string, quarantine: string): PoolSite & { lines: () => Promise<string[]>; serve: (guest: string, address: string) => Promise<void> } {
+    const made = poolSite(label, addresses, quarantine);
     return {
-      world,
-      setting,
-      start: () => world.start(setting),
-      berth: (...args) => world.berth(...args, '--admin', socket),
-      lines: async () => (await askAdmin<PoolLine[]>(socket, { path: '/pools' })).map(({ address, state, guest }) => `${address} ${state} ${guest ?? '-'}`),
-      serve: async (guest, address) => {
-        world.lab.configure(world.guest(guest), 'eth0', address, OUTSIDE_ADDRESS);
-        await world.peer(world.guest(guest)).http(PORT, guest);
-      },
+      ...made,
+      lines: async () => (await made.pools()).map(({ address, state, guest }) => `${address} ${state} ${guest ?? '-'}`),
+      serve: (guest, address) => made.enter(guest, address).http(PORT, guest),
     };
   }
 
@@ -124,7 +107,7 @@ for n in range(5000): s.send(frame)
     const { world, setting, start, berth, lines, serve } = site('pool-store', `${A}-${C}`, '12s');
     setting.guests = { one: { link: { netns: world.addGuest('one') }, pool: {}, use: 'all' } };
     const first = await start();
-    const add = (name: string): ReturnType<Site['berth']> => berth('guest', 'add', name, '--link', `netns=${world.guest(name)}`, '--pool', 'any', '--policy', 'least-load', '--use', 'all');
+    const add = (name: string): ReturnType<PoolSite['berth']> => berth('guest', 'add', name, '--link', `netns=${world.guest(name)}`, '--pool', 'any', '--policy', 'least-load', '--use', 'all');
     for (const name of ['two', 'three', 'four']) world.addGuest(name);
     const arp = await ArpWatch.start(world);
     expect(await add('two')).toMatchObject({ code: 0, errors: '' });
